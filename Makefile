@@ -1,0 +1,29 @@
+# attune. `make demo` and `make test` set up everything they need.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONHASHSEED := 0
+
+.PHONY: setup demo test check docs clean
+
+setup: ## the environment: .venv from pinned constraints; a second run installs nothing
+	@$(PYTHON) tools/setup_environment.py
+
+demo: setup ## the whole line on a small world, offline, on the CPU; names its report on the last line
+	@$(BIN)/attune demo $(DEMO_FLAGS)
+
+test: setup ## the test suite
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: setup ## style, types, layers, budgets
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_layers.py tests/test_budgets.py
+
+docs: setup ## the documentation, built strict into docs/site
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml
+
+clean: ## everything that was made, but for the runs
+	@rm -rf .venv build dist *.egg-info docs/site .mypy_cache .ruff_cache .pytest_cache .hypothesis

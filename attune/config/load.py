@@ -1,0 +1,147 @@
+"""Reading a recipe: YAML, overrides from the command line, defaults of a chain, and errors that name the field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from attune.config.recipe import SECTIONS, Recipe, Section
+from attune.core.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML (no tags that build objects) in which 1e-5 is a number, as everywhere else."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe file and applies `section.key=value` overrides.
+
+    Args:
+        path: a YAML file.
+        overrides: as on the command line; `optim.lr=1e-6` holds for every stage, `dpo.optim.lr=1e-6` for the stage `dpo`, lists take an
+            index: `objectives.0.params.beta=0.2`.
+
+    Raises:
+        ConfigError: names the file, the field, the value and what is allowed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError("no such recipe file", file=str(path))
+    raw = parse_yaml(path.read_text("utf-8"), file=str(path))
+    if not isinstance(raw, dict):
+        raise ConfigError("a recipe is a mapping", file=str(path), value=raw)
+    raw.setdefault("name", path.stem)
+    return build_recipe(raw, overrides, file=str(path))
+
+
+def build_recipe(raw: Mapping[str, Any], overrides: Sequence[str] = (), *, file: str | None = None) -> Recipe:
+    """Checks a recipe given as a mapping; see load_recipe."""
+    top = json.loads(_dumps(raw, file))
+    stages = top.pop("stages", None)
+    if stages is None:
+        name = top.pop("name", "run")
+        return _validated({"name": name, "stages": [{"name": name, **_overridden(top, overrides, ())}]}, single=True, file=file)
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) and isinstance(stage.get("name"), str) for stage in stages):
+        raise ConfigError("stages are a list of mappings with a name", file=file, field="stages", value=stages)
+    names = tuple(stage["name"] for stage in stages)
+    if clash := set(names) & set(SECTIONS):
+        raise ConfigError("a stage is called like a section", file=file, field="stages", value=min(clash), allowed=f"a name other than {', '.join(SECTIONS)}")
+    name = top.pop("name", "run")
+    defaults = _overridden(top, [text for text in overrides if text.split(".")[0] not in names], names)
+    merged = []
+    for stage in stages:
+        own = [text.partition(".")[2] for text in overrides if text.split(".")[0] == stage["name"]]
+        merged.append(_overridden(_merge(defaults, stage), own, names))
+    return _validated({"name": name, "stages": merged}, single=False, file=file)
+
+
+def dump_recipe(recipe: Section) -> str:
+    """Returns a recipe, or a part of one, as YAML with every field that was set or has a default; reading it gives the same recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Returns a hash of everything in the recipe; equal recipes, and no others, have equal ones."""
+    return hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def parse_yaml(text: str, *, file: str | None = None) -> Any:
+    """Returns what a YAML text holds; tags that would build objects are refused."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"not YAML: {problem}", file=file, line=mark.line + 1 if mark else None) from None
+
+
+def _dumps(raw: Mapping[str, Any], file: str | None) -> str:
+    try:
+        return json.dumps(raw)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a recipe holds text, numbers, lists and mappings only: {error}", file=file) from None
+
+
+def _overridden(tree: dict[str, Any], overrides: Sequence[str], stages: Sequence[str]) -> dict[str, Any]:
+    tree = json.loads(json.dumps(tree))
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError("an override has the form section.key=value", value=text)
+        parts = key.split(".")
+        if parts[0] not in SECTIONS:
+            raise ConfigError("no such section", field=key, value=value, allowed=", ".join((*SECTIONS, *stages)))
+        _set(tree, parts, parse_yaml(value), key)
+    return tree
+
+
+def _set(tree: Any, parts: Sequence[str], value: Any, key: str) -> None:
+    for part in parts[:-1]:
+        if isinstance(tree, list):
+            tree = tree[_index(tree, part, key)]
+        else:
+            if not isinstance(tree.get(part), (dict, list)):
+                tree[part] = {}
+            tree = tree[part]
+    if isinstance(tree, list):
+        tree[_index(tree, parts[-1], key)] = value
+    else:
+        tree[parts[-1]] = value
+
+
+def _index(items: list[Any], part: str, key: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise ConfigError("an index into a list", field=key, value=part, allowed=f"0 to {len(items) - 1}")
+    return int(part)
+
+
+def _merge(below: Any, above: Any) -> Any:
+    """Returns `above` with what it leaves out taken from `below`; lists are replaced, not joined."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        return {**below, **{key: _merge(below.get(key), value) for key, value in above.items()}}
+    return above
+
+
+def _validated(raw: dict[str, Any], *, single: bool, file: str | None) -> Recipe:
+    try:
+        return Recipe.model_validate_json(json.dumps(raw))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = [str(part) for part in first["loc"]]
+        if single:
+            where = where[2:]
+        elif len(where) > 1 and where[0] == "stages" and where[1].isdigit():
+            where = [raw["stages"][int(where[1])]["name"], *where[2:]]
+        value = first["input"] if first["type"] not in {"missing", "value_error"} else ...
+        said = {"extra_forbidden": "no such field", "missing": "a required field is missing"}.get(first["type"], first["msg"].removeprefix("Value error, "))
+        raise ConfigError(said, file=file, field=".".join(where) or None, value=value) from None

@@ -1,0 +1,259 @@
+"""The recipe: every field a user may set, what it means, and its default.
+
+A recipe is a list of stages. A file without `stages` is one stage; in a chain, what stands at the top level is the default of
+every stage. Every field changes what happens or is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Unknown fields are refused, values are not converted, nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class AdapterConfig(Section):
+    """LoRA: train a low-rank addition in place of all weights."""
+
+    rank: Count = 16
+    """Rank of the addition."""
+    alpha: Positive = 32.0
+    """The addition is scaled by alpha / rank."""
+    dropout: Share = 0.0
+    """Dropout inside the adapter during training."""
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the modules that get one."""
+    path: str | None = None
+    """A trained adapter to go on from; its own rank, alpha and targets then hold."""
+
+
+class ModelConfig(Section):
+    """Which model, and how text becomes its tokens."""
+
+    path: str
+    """A folder or hub id in transformers' form, or `stage:NAME` for what an earlier stage of the chain made."""
+    head: Literal["lm", "scalar"] = "lm"
+    """`lm`: a language model; `scalar`: one score a response, for reward models."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Type of the weights; log-probabilities are at least float32."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
+    chat: str = "auto"
+    """`auto`: the tokenizer's chat template if it has one; `none`: plain text; otherwise a path of a Jinja template."""
+    layout: Literal["grouped", "plain"] = "grouped"
+    """`grouped`: a prompt is computed once for all its responses; `plain`: each response in a row of its own. Equal numbers."""
+    max_prompt_tokens: Count | None = None
+    """Longest prompt; None: no limit."""
+    max_response_tokens: Count | None = None
+    """Longest response; None: no limit."""
+    overlong: Literal["drop", "cut"] = "drop"
+    """What happens to what is longer: left out, or cut (the prompt keeps its end, the response its start); counted either way."""
+    adapter: AdapterConfig | None = None
+    """LoRA; None: all weights are trained."""
+
+
+class SourceConfig(Section):
+    """One source of feedback."""
+
+    path: str
+    """A file, a folder of shards, a glob, or `hub:ORGANISATION/NAME@SPLIT`."""
+    format: str | None = None
+    """Name of the format; None: recognised from the records and named in the log."""
+    weight: Positive | None = None
+    """Weight of this source in a mixture that ends with the first source used up; None for all sources: everything, once."""
+
+
+def _sources(value: Any) -> Any:
+    """A path, or a list of paths, is short for sources with no other settings."""
+    items = value if isinstance(value, list) else [value]
+    return tuple({"path": item} if isinstance(item, str) else item for item in items)
+
+
+Sources = Annotated[tuple[SourceConfig, ...], BeforeValidator(_sources), Field(min_length=1)]
+
+
+class NamedConfig(Section):
+    """Something found by name, with its own parameters."""
+
+    name: str
+    """Its file's name, or a preset's."""
+    params: dict[str, Any] = {}
+    """Checked against its signature before anything is loaded."""
+
+
+class ObjectiveConfig(NamedConfig):
+    """One objective of the weighted sum."""
+
+    weight: Positive = 1.0
+    """Factor of its loss."""
+
+
+class DataConfig(Section):
+    """Which feedback, and what it is turned into."""
+
+    train: Sources
+    """Sources to train on."""
+    eval: Sources | None = None
+    """Sources to evaluate on during training; None: a share of the training prompts is held out."""
+    eval_share: Share = 0.1
+    """Share of prompts held out where `eval` is not given; 0: no evaluation."""
+    signal: NamedConfig = NamedConfig(name="all_pairs")
+    """How feedback becomes pairs, labels or demonstrations."""
+    max_bad: Share = 0.05
+    """Share of records that may be unusable before the run stops; each one is listed."""
+    limit: Count | None = None
+    """Use only the first so many groups of each source."""
+
+
+class ReferenceConfig(Section):
+    """The policy that the trained one is held against."""
+
+    source: Literal["auto", "initial", "adapter_off", "adapter_loaded"] = "auto"
+    """`initial`: the weights at the start; `adapter_off`: the base below the adapter; `adapter_loaded`: the adapter as it was loaded;
+    `auto`: `adapter_loaded` when an adapter is continued, `adapter_off` for a new one, `initial` otherwise."""
+    cache: Literal["memory", "disk", "off"] = "memory"
+    """`memory`: its log-probabilities are computed once, before training; `disk`: and kept in the run for a resumed one; `off`: anew in
+    each update, for data that do not fit."""
+
+
+class OptimConfig(Section):
+    """AdamW and its schedule."""
+
+    lr: Positive = 1e-5
+    """Highest learning rate."""
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    """What happens to it after the warm-up."""
+    warmup: Share = 0.1
+    """Share of the updates over which it rises from 0."""
+    floor: Share = 0.0
+    """Share of the highest rate that the schedule ends at."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Decay of the two moments."""
+    eps: Positive = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled decay of matrices; vectors (norms, biases) are never decayed."""
+    clip_norm: Positive | None = 1.0
+    """Largest norm of the whole gradient; None: not clipped."""
+
+
+class TrainConfig(Section):
+    """The loop."""
+
+    epochs: Positive = 1.0
+    """Passes over the training groups; a part of one is allowed."""
+    updates: Count | None = None
+    """Number of optimiser updates; overrides `epochs`."""
+    groups_per_update: Count = 16
+    """Groups (prompts with their responses) whose gradient makes one update."""
+    groups_per_pass: Count | None = None
+    """Groups computed at once; the gradient is the same for every value; None: `groups_per_update`."""
+    shuffle: bool = True
+    """Whether each epoch has its own order (by the seed)."""
+    eval_every: Count | None = None
+    """Updates between evaluations; None: at the start and the end only."""
+    patience: Count | None = None
+    """Evaluations without a lower evaluation loss after which training stops and the best weights are kept; None: never."""
+    save_every: Count | None = None
+    """Updates between checkpoints; None: none until the end."""
+    keep_last: Count = 2
+    """Number of checkpoints kept."""
+    track_start: bool = True
+    """Whether chosen and rejected log-probabilities are also logged as change since the start (one more pass over the data)."""
+    dropout: bool = False
+    """Whether the model's dropout acts during training."""
+    log_to: tuple[Literal["trackio", "tensorboard", "wandb"], ...] = ()
+    """Trackers beside metrics.jsonl."""
+
+
+class EvaluateConfig(Section):
+    """Comparison of a policy with a baseline on fresh samples."""
+
+    baseline: str
+    """The model to compare with: a folder, hub id or `stage:NAME`."""
+    reward: str
+    """The reward model that judges: a folder, hub id or `stage:NAME`."""
+    prompts: Sources
+    """Where the prompts come from; their responses are not used."""
+    num_prompts: Count = 100
+    """Prompts compared (the first so many)."""
+    samples: Count = 1
+    """Responses of each model to each prompt."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """0: greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Smallest set of tokens drawn from."""
+    max_tokens: Count = 256
+    """Longest response."""
+    tie_threshold: Annotated[float, Field(ge=0)] = 0.0
+    """Rewards that differ by no more are a tie."""
+
+
+class Stage(Section):
+    """One training or evaluation."""
+
+    name: str
+    """Names the stage's directory, and `stage:NAME` in later ones."""
+    seed: int = 0
+    """Seed of everything random in the stage."""
+    model: ModelConfig
+    """The model that is trained or evaluated."""
+    data: DataConfig | None = None
+    """Feedback; needed for training."""
+    objectives: tuple[ObjectiveConfig, ...] = ()
+    """Losses, added up by weight; none: nothing is trained."""
+    reference: ReferenceConfig = ReferenceConfig()
+    """What the policy is held against."""
+    optim: OptimConfig = OptimConfig()
+    """Optimiser and schedule."""
+    train: TrainConfig = TrainConfig()
+    """The loop."""
+    evaluate: EvaluateConfig | None = None
+    """Comparison on fresh samples after training, or instead of it."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.objectives and self.data is None:
+            raise ValueError("a stage with objectives needs `data`")
+        if not self.objectives and self.evaluate is None:
+            raise ValueError("a stage needs `objectives` to train or `evaluate` to compare")
+        if self.reference.source.startswith("adapter") and self.model.adapter is None:
+            raise ValueError(f"reference.source={self.reference.source} needs model.adapter")
+        if self.reference.source == "adapter_loaded" and self.model.adapter is not None and self.model.adapter.path is None:
+            raise ValueError("reference.source=adapter_loaded needs model.adapter.path")
+        return self
+
+
+class Recipe(Section):
+    """What `attune run` does."""
+
+    name: str
+    """Names the run's directory under runs/ unless another is given."""
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    """In order; a later one may use what an earlier one made."""
+
+    @model_validator(mode="after")
+    def _chain(self) -> Self:
+        seen: set[str] = set()
+        for stage in self.stages:
+            named = [stage.model.path, *((stage.evaluate.baseline, stage.evaluate.reward) if stage.evaluate else ())]
+            for path in named:
+                if path.startswith("stage:") and path.removeprefix("stage:") not in seen:
+                    raise ValueError(f"{path} is not an earlier stage; earlier are: {', '.join(sorted(seen)) or 'none'}")
+            if stage.name in seen:
+                raise ValueError(f"two stages are called {stage.name!r}")
+            seen.add(stage.name)
+        return self
+
+
+SECTIONS = tuple(Stage.model_fields)
+"""Names that a stage may not be called by, since `section.key=value` must mean one thing."""
