@@ -59,7 +59,7 @@ def test_counts_are_of_the_data() -> None:
 
 
 def test_a_missing_column_says_who_makes_it() -> None:
-    with pytest.raises(MissingField, match="reward.*output"):
+    with pytest.raises(MissingField, match=r"reward.*output"):
         batch().get("reward")
 
 

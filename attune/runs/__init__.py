@@ -1,0 +1,1 @@
+"""A run's directory: what was asked for, what happened, and what came out."""

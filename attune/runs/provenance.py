@@ -1,0 +1,69 @@
+"""Where a run came from: enough to do it again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("attune", "torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "safetensors", "pyarrow", "pydantic")
+
+
+def provenance(*, seed: int, data: Iterable[str], recipe_hash: str) -> dict[str, Any]:
+    """Returns versions, commit, command, seed, data hashes and the machine's kind.
+
+    Args:
+        seed: the run's seed.
+        data: paths of the files that were read; what is not a file (a hub id) is named without a hash.
+        recipe_hash: fingerprint of the resolved recipe.
+    """
+    return {
+        "started": now(),
+        "command": " ".join(sys.argv),
+        "commit": _commit(),
+        "seed": seed,
+        "recipe": recipe_hash,
+        "data": {path: file_hash(path) if Path(path).is_file() else None for path in data},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def now() -> str:
+    """Returns the time in UTC, to the second, in ISO form."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def file_hash(path: str | Path) -> str:
+    """Returns the SHA-256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Returns the commit of the working directory's repository with '+' for uncommitted changes; None outside of one."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+        if commit.returncode:
+            return None
+        dirty = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return commit.stdout.strip() + ("+" if dirty else "")
