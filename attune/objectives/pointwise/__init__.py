@@ -1,0 +1,1 @@
+"""Objectives over single responses with a label or a score."""

@@ -1,0 +1,1 @@
+"""Signals that pick responses to imitate."""
