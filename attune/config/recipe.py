@@ -108,6 +108,8 @@ class DataConfig(Section):
     """Share of prompts held out where `eval` is not given; 0: no evaluation."""
     signal: NamedConfig = NamedConfig(name="all_pairs")
     """How feedback becomes pairs, labels or demonstrations."""
+    annotators: Literal["all", "people"] | tuple[str, ...] = "all"
+    """Whose verdicts and ratings count: everybody's, people's (no judge model, program or gold label), or those of a list of ids."""
     max_bad: Share = 0.05
     """Share of records that may be unusable before the run stops; each one is listed."""
     limit: Count | None = None

@@ -1,0 +1,1 @@
+"""Feedback in files, read into Groups and written back; every record is accounted for."""

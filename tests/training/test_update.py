@@ -1,0 +1,126 @@
+"""One update: the gradient is the same for every split into passes, and the counts are of the whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from attune.core.batch import Batch, Loss, Term
+from attune.core.errors import RunError
+from attune.core.spec import Conventions, Paper, Spec
+from attune.training.update import Learner, Objective, means
+from tests import tiny
+from tests.training.helpers import EVERYTHING, gradient, items, learner, objective
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.parametrize("per_pass", [1, 3, 5])
+def test_every_split_gives_the_same_gradient(name: str, per_pass: int) -> None:
+    policy = tiny.policy(dtype=torch.float64)
+    batch = items(7, k=3)
+    whole, whole_sums = gradient(learner(policy, [name]), batch)
+    split, split_sums = gradient(learner(policy, [name], groups_per_pass=per_pass), batch)
+    assert float(whole.norm()) > 1e-6
+    assert float((whole - split).norm() / whole.norm()) < 1e-6
+    for key, value in means(whole_sums).items():
+        if key != "computed_tokens":
+            assert means(split_sums)[key] == pytest.approx(value, rel=1e-6, abs=1e-9), key
+
+
+def test_a_reward_model_too() -> None:
+    policy = tiny.policy(dtype=torch.float64, head="scalar")
+    batch = items(6, k=3)
+    whole, _ = gradient(learner(policy, ["rao_kupper"], frozen=False), batch)
+    split, _ = gradient(learner(policy, ["rao_kupper"], frozen=False, groups_per_pass=2), batch)
+    assert float((whole - split).norm() / whole.norm()) < 1e-6
+
+
+def test_the_order_of_groups_changes_nothing() -> None:
+    policy = tiny.policy(dtype=torch.float64)
+    batch = items(6, k=2)
+    forward, _ = gradient(learner(policy, ["dpo", "sft"], groups_per_pass=2), batch)
+    backward, _ = gradient(learner(policy, ["dpo", "sft"], groups_per_pass=2), batch[::-1])
+    assert float((forward - backward).norm() / forward.norm()) < 1e-6
+
+
+def test_weights_add_up_gradients() -> None:
+    policy = tiny.policy("gpt2", dtype=torch.float64)  # float64 throughout; Llama's norm computes in float32
+    batch = items(4)
+    parts = [gradient(learner(policy, [name]), batch)[0] for name in ("dpo", "sft")]
+    both = Learner(policy, [objective("dpo", 1.0), objective("sft", 0.25)], frozen=learner(policy, ["dpo"]).frozen)
+    assert torch.allclose(gradient(both, batch)[0], parts[0] + 0.25 * parts[1], rtol=1e-9, atol=1e-12)
+
+
+def test_the_loss_is_the_mean_by_hand() -> None:
+    """SFT over two groups: minus the sum of supervised log-probabilities over the number of supervised tokens."""
+    policy = tiny.policy(dtype=torch.float64)
+    batch = items(2)
+    made = learner(policy, ["sft"], groups_per_pass=1)
+    whole = made.whole(batch)
+    demo = whole.get("demo")
+    by_hand = -float(whole.total("logp")[demo].sum()) / int(whole.length[demo].sum())
+    assert means(made.backward(batch))["loss"] == pytest.approx(by_hand, rel=1e-12)
+
+
+def moving(batch: Batch, state: dict[str, torch.Tensor]) -> Loss:
+    """Pushes the total log-probability towards a moving mean of itself (an objective for this test alone)."""
+    total = batch.total("logp")
+    return Loss((Term((total - state["mean"]) ** 2, "rows"),), {"total": Term(total.detach(), "rows")})
+
+
+def spec(when: str) -> Spec:
+    return Spec(
+        fn=moving,
+        paper=Paper("none", 2026),
+        needs=("logp",),
+        conventions=Conventions("sum", "none", "rows"),
+        use_when="",
+        avoid_when="",
+        init_state=lambda: {"mean": torch.zeros((), dtype=torch.float64)},
+        update_state=lambda state, stats: {"mean": torch.tensor(0.5 * float(state["mean"]) + 0.5 * stats["total"][0] / stats["total"][1], dtype=torch.float64)},
+        update_when="before" if when == "before" else "after",
+    )
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("per_pass", [None, 2])
+def test_state_moves_by_statistics_of_the_whole_batch(when: str, per_pass: int | None) -> None:
+    policy = tiny.policy(dtype=torch.float64)
+    batch = items(5)
+    made = Learner(policy, [Objective("moving", spec(when))], groups_per_pass=per_pass)
+    mean = float(made.whole(batch).total("logp").mean())
+    sums = made.backward(batch)
+    assert float(made.states["moving"]["mean"]) == pytest.approx(0.5 * mean if when == "before" else 0.0)
+    made.after_step(sums)
+    assert float(made.states["moving"]["mean"]) == pytest.approx(0.5 * mean)
+    made.measure(batch)
+    assert float(made.states["moving"]["mean"]) == pytest.approx(0.5 * mean), "evaluation moves nothing"
+
+
+def test_a_loss_that_is_not_finite_names_the_groups_and_leaves_no_gradient() -> None:
+    policy = tiny.policy()
+    with torch.no_grad():
+        next(policy.module.parameters()).fill_(float("nan"))
+    made = learner(policy, ["dpo"])
+    batch = items(3)
+    with pytest.raises(RunError, match=batch[1].group.id):
+        made.backward(batch)
+    assert all(parameter.grad is None for parameter in policy.module.parameters())
+
+
+def test_generic_statistics_by_hand() -> None:
+    policy = tiny.policy(dtype=torch.float64)
+    batch = items(4, k=2)
+    made = learner(policy, ["dpo"])
+    whole = made.whole(batch)
+    numbers = means(made.measure(batch))
+    decided = [0, 1, 3]  # the pair of group 2 is a tie
+    ratio, total = whole.log_ratio(), whole.total("logp")
+    margins = [float(ratio[2 * g] - ratio[2 * g + 1]) for g in decided]
+    assert numbers["margin"] == pytest.approx(sum(margins) / 3)
+    assert numbers["accuracy"] == pytest.approx(sum(margin > 0 for margin in margins) / 3)
+    assert numbers["chosen_logp"] == pytest.approx(sum(float(total[2 * g]) for g in decided) / 3)
+    assert numbers["rejected_logp"] == pytest.approx(sum(float(total[2 * g + 1]) for g in decided) / 3)
+    assert numbers["supervised_tokens"] == float(whole.get("mask").sum())
+    assert numbers["length"] == pytest.approx(float(whole.get("mask").sum()) / 8)
+    assert numbers["kl_to_ref"] > 0
