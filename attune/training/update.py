@@ -7,6 +7,7 @@ jointly, then the backward of those.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ from attune.training.source import Item
 Sums = dict[str, tuple[float, float]]
 """Statistic -> (sum, count); these add up exactly over passes."""
 
-_SHARE = 0.0
+_SHARE = math.inf
 # the count of a statistic whose parts are shares of the whole: they are added, not averaged
 
 
@@ -175,8 +176,11 @@ class Learner:
 
 
 def means(sums: Sums) -> dict[str, float]:
-    """Returns each statistic as a number: its sum over its count, or the sum alone where the parts are shares of the whole already."""
-    return {name: total / count if count != _SHARE else total for name, (total, count) in sums.items()}
+    """Returns each statistic as a number: its sum over its count, or the sum alone where the parts are shares of the whole already.
+
+    What was counted 0 times (the accuracy of a batch without pairs) is absent, not 0.
+    """
+    return {name: total if count == _SHARE else total / count for name, (total, count) in sums.items() if count}
 
 
 def add(sums: Sums, more: Sums) -> None:

@@ -7,7 +7,9 @@ import torch
 
 from attune.core.batch import Batch, Loss, Term
 from attune.core.errors import RunError
+from attune.core.signal import Signal
 from attune.core.spec import Conventions, Paper, Spec
+from attune.training.source import Item
 from attune.training.update import Learner, Objective, means
 from tests import tiny
 from tests.training.helpers import EVERYTHING, gradient, items, learner, objective
@@ -124,3 +126,11 @@ def test_generic_statistics_by_hand() -> None:
     assert numbers["supervised_tokens"] == float(whole.get("mask").sum())
     assert numbers["length"] == pytest.approx(float(whole.get("mask").sum()) / 8)
     assert numbers["kl_to_ref"] > 0
+
+
+def test_what_was_counted_no_times_is_absent_and_not_zero() -> None:
+    batch = [Item(item.group, Signal(demos=(0,))) for item in items(3)]
+    made = learner(tiny.policy(dtype=torch.float64), ["sft"], frozen=False)
+    numbers = means(made.measure(batch))
+    assert {"accuracy", "margin", "chosen_logp"}.isdisjoint(numbers)
+    assert numbers["supervised_tokens"] > 0

@@ -1,0 +1,202 @@
+"""`attune`: one command a job. Wrong input gets one line and exit code 2; `--debug` shows where it came from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attune.core.errors import AttuneError
+
+app = typer.Typer(
+    name="attune",
+    help="Turns feedback into aligned models and says, with evidence, how well it worked.\n\nStart with `attune demo`, then `attune doctor YOUR_DATA`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Work on files of feedback.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Directory of the run; runs/NAME if left out.")]
+Format = Annotated[str | None, typer.Option("--format", help="Name of the format; recognised from the records if left out.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+def main() -> None:
+    """Runs the command line; the entry point of the script `attune`."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except AttuneError as error:
+        if debug:
+            raise
+        print(f"attune: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("attune: interrupted; `--resume` goes on from the newest checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Takes what holds for every command; `--debug` has been read by main."""
+
+
+@app.command()
+def demo(
+    run_dir: RunDir = None, seed: Seed = 0, quick: Annotated[bool, typer.Option("--quick", help="Two updates a stage: checks that everything runs.")] = False
+) -> None:
+    """Runs the whole line on a small world, offline, on the CPU, in a few minutes.
+
+    Builds a world with an exact gold reward, fine-tunes a small model on demonstrations, samples, collects noisy preferences of three
+    simulated annotators, examines them, trains a reward model and a DPO policy, compares the policy with its start, and writes a
+    report, named on the last line.
+    """
+    from attune.recipes.demo import demo as run_demo
+
+    print(run_demo(run_dir or Path("runs") / "demo", seed=seed, quick=quick))
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one: sft, reward, dpo, chain.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, e.g. model.path=./m data.train=pairs.jsonl optim.lr=1e-6")] = None,
+    run_dir: RunDir = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the directory.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe, the counted data and the estimates, and stop.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Trains, or runs a chain of trainings and evaluations, from a recipe."""
+    if dry_run:
+        from attune.recipes.dry import dry_run as estimate
+
+        print(estimate(recipe, overrides or [], run_dir))
+        return
+    from attune.recipes.run import run as run_recipe
+
+    print(run_recipe(recipe, overrides or [], directory=run_dir, resume=resume, quiet=quiet) / "report.html")
+
+
+@app.command()
+def doctor(
+    data: Annotated[list[str], typer.Argument(help="Files, folders, patterns or hub:ORG/NAME@SPLIT.")],
+    model: Annotated[str | None, typer.Option("--model", help="Folder or hub id; its tokenizer shows what would be trained, token by token.")] = None,
+    format: Format = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything, with all record ids, as JSON.")] = False,
+    max_prompt_tokens: Annotated[int | None, typer.Option(help="As in the recipe: longer prompts are over-long.")] = None,
+    max_response_tokens: Annotated[int | None, typer.Option(help="As in the recipe: longer responses are over-long.")] = None,
+) -> None:
+    """Says what is wrong with feedback: verdict first, then the evidence, then the records.
+
+    Exit code 0: nothing would train wrongly; 1: something would; 2: the data cannot be read.
+    """
+    from attune.diagnostics.doctor import examine_path
+
+    diagnosis = examine_path(data, format=format, model=model, max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens)
+    print(json.dumps(diagnosis.to_dict(), indent=1, ensure_ascii=False) if as_json else diagnosis.render())
+    raise typer.Exit(diagnosis.exit_code)
+
+
+@app.command()
+def methods(name: Annotated[str | None, typer.Argument(help="A method or preset; all are listed if left out.")] = None) -> None:
+    """Lists the objectives, or describes one: equation, conventions, parameters with ranges, presets, when to use it."""
+    from attune.recipes.describe import describe, overview
+
+    print(describe(name) if name else overview())
+
+
+@app.command()
+def score(
+    data: Annotated[str, typer.Argument(help="Feedback to score, or a RewardBench-style file with --bench.")],
+    model: Annotated[str, typer.Option("--model", help="A reward model: folder or hub id.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the feedback with scores added, in attune's own format.")] = None,
+    bench: Annotated[bool, typer.Option("--bench", help="The file holds prompt, chosen, rejected and subset: score it as RewardBench does.")] = False,
+    format: Format = None,
+) -> None:
+    """Scores responses with a reward model and says how often it agrees with the verdicts."""
+    from attune.recipes.score import score_bench, score_file
+
+    print(score_bench(data, model) if bench else score_file(data, model, out=out, format=format))
+
+
+@app.command()
+def sample(
+    prompts: Annotated[str, typer.Argument(help="A file with prompts, in any format.")],
+    model: Annotated[str, typer.Option("--model", help="Folder or hub id.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the groups with their responses go (.jsonl or .parquet).")],
+    k: Annotated[int, typer.Option("-k", help="Responses to each prompt.", min=1)] = 1,
+    temperature: Annotated[float, typer.Option(help="0: greedy.", min=0)] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Smallest set of tokens drawn from.", min=0.01, max=1)] = 1.0,
+    max_tokens: Annotated[int, typer.Option(help="Longest response.", min=1)] = 256,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.", min=1)] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Draws responses from a model, with their tokens and exact log-probabilities."""
+    from attune.recipes.sample import sample_file
+
+    print(sample_file(prompts, model, out, k=k, temperature=temperature, top_p=top_p, max_tokens=max_tokens, limit=limit, seed=seed, quiet=quiet))
+
+
+@app.command()
+def world(
+    folder: Annotated[Path, typer.Argument(help="Where the model and the data go.")],
+    seed: Seed = 0,
+    train: Annotated[bool, typer.Option(help="Fine-tune the model on the world's demonstrations (about a minute).")] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Builds a small world to play with: tokenizer, causal LM, demonstrations, preferences and prompts with an exact gold reward."""
+    from attune.recipes.world import build_world
+
+    print(build_world(folder, seed=seed, train=train, quiet=quiet))
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(help="A run's directory.")]) -> None:
+    """Writes a run's report again: one HTML file that needs no network."""
+    from attune.report.build import build
+    from attune.runs.directory import RunDirectory
+
+    print(build(RunDirectory.existing(run_dir)))
+
+
+@app.command("import")
+def import_config(
+    config: Annotated[Path, typer.Argument(help="A TRL or LLaMA-Factory config (YAML or JSON).")],
+    method: Annotated[str | None, typer.Option("--method", help="Of a TRL file that does not say: dpo, cpo, orpo, kto, reward or sft.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the recipe here; printed if left out.")] = None,
+) -> None:
+    """Turns another trainer's config into a recipe and says what it could not carry over."""
+    import yaml
+
+    from attune.config.importers import import_config as convert
+
+    imported = convert(config, method=method)
+    text = yaml.safe_dump(imported.recipe, sort_keys=False, allow_unicode=True)
+    for note in imported.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text, "utf-8")
+        print(out)
+
+
+@data_app.command()
+def prepare(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, patterns or hub:ORG/NAME@SPLIT.")],
+    out: Annotated[Path, typer.Option("--out", help="A .jsonl or .parquet file, or a folder for shards.")],
+    format: Format = None,
+) -> None:
+    """Reads feedback in any format, joins equal prompts across all files, and writes attune's own format."""
+    from attune.data.prepare import prepare as prepare_files
+
+    print(prepare_files(paths, out, format=format).summary())

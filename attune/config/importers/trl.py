@@ -1,0 +1,273 @@
+"""Recipes from TRL's configurations: DPO, CPO and SimPO, ORPO, KTO, reward and SFT, as `trl dpo --config` takes them, and the alignment handbook's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attune.config.importers import _trainer
+from attune.config.importers._fields import Fields, Imported
+from attune.core.errors import ConfigError
+
+NAME = "TRL"
+SIGNS = frozenset({"dataset_name", "datasets", "dataset_mixer", "dataset_mixture", "loss_type", "model_name_or_path"})
+
+_LR = {"dpo": 1e-6, "cpo": 1e-6, "orpo": 1e-6, "kto": 1e-6, "reward": 1e-4, "sft": 2e-5}
+"""TRL's default learning rate of each trainer."""
+
+_TOLD_BY = {
+    "kto": {"desirable_weight", "undesirable_weight"},
+    "cpo": {"cpo_alpha", "simpo_gamma", "gamma_beta_ratio", "alpha"},
+    "reward": {"center_rewards_coefficient"},
+    "dpo": {
+        "precompute_ref_log_probs",
+        "rpo_alpha",
+        "sync_ref_model",
+        "reference_free",
+        "ref_model",
+        "f_divergence_type",
+        "ld_alpha",
+        "loss_weights",
+        "use_weighting",
+    },
+    "sft": {"assistant_only_loss", "completion_only_loss", "dataset_text_field", "packing", "eos_token", "max_seq_length", "neftune_noise_alpha"},
+}
+"""Keys that only one method has."""
+
+_LOSSES = {"sigmoid": "dpo", "hinge": "dpo", "ipo": "dpo", "simpo": "cpo", "kto": "kto", "apo_zero_unpaired": "kto", "nll": "sft", "dft": "sft"}
+_LOCAL = (".json", ".jsonl", ".parquet", ".csv", ".gz", ".zst")
+
+
+def recipe(fields: Fields, method: str | None) -> Imported:
+    """Returns the recipe of a TRL configuration; see import_config."""
+    if method is not None and method not in _LR:
+        raise ConfigError("no such method", field="method", value=method, allowed=", ".join(_LR))
+    kind = method or _kind(fields)
+    drops = fields.flag("disable_dropout", default=kind != "sft")
+    objective = _objective(fields, kind)
+    path = fields.text("model_name_or_path")
+    if path is None:
+        raise ConfigError("a required field is missing", file=str(fields.file), field="model_name_or_path")
+    train = _trainer.train(fields, dropout=not drops)
+    evaluated = _trainer.evaluates(fields, train)
+    model: dict[str, Any] = {
+        "path": path,
+        "head": "scalar" if kind == "reward" else "lm",
+        "dtype": _trainer.dtype(fields, half=False),
+        "trust_remote_code": fields.flag("trust_remote_code"),
+        **_lengths(fields, kind),
+    }
+    if fields.flag("use_peft"):
+        model["adapter"] = _adapter(fields, acts=not drops)
+    else:
+        for key in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"):
+            fields.take(key)
+    return fields.finish(
+        {
+            "name": _trainer.name(fields),
+            "seed": _trainer.seed(fields),
+            "model": model,
+            "data": _data(fields, kind, evaluated=evaluated),
+            "objectives": [objective],
+            "optim": _trainer.optim(fields, lr=_LR[kind]),
+            "train": train,
+        }
+    )
+
+
+def _kind(fields: Fields) -> str:
+    """Returns which command a file is for: by keys that one method has, by its loss, else by the words in its names."""
+    told = [kind for kind, keys in _TOLD_BY.items() if any(key in fields for key in keys)]
+    words = f"{fields.file.stem} {fields.raw.get('output_dir') or ''} {fields.raw.get('run_name') or ''}".lower().replace("simpo", "cpo")
+    named = [kind for kind in _LR if kind in words]
+    losses = fields.raw.get("loss_type")
+    if isinstance(losses, list):  # only the DPO trainer takes several
+        told.append("dpo")
+    elif isinstance(losses, str) and losses in _LOSSES:
+        # the CPO trainer has losses of these names too
+        told.append("cpo" if _LOSSES[losses] == "dpo" and "cpo" in (*told, *named) else _LOSSES[losses])
+    told = told or named
+    if len(set(told)) == 1:
+        return told[0]
+    found = f"it looks like {' and '.join(sorted(set(told)))}" if told else "no key tells"
+    mend = f"name the method ({', '.join(_LR)})"
+    raise ConfigError(f"cannot tell which of {NAME}'s trainers this is for: {found}", file=str(fields.file), mend=mend)
+
+
+def _objective(fields: Fields, kind: str) -> dict[str, Any]:
+    makers = {"dpo": _dpo, "cpo": _simpo, "orpo": _orpo, "kto": _kto, "reward": _reward, "sft": _sft}
+    return makers[kind](fields)
+
+
+def _dpo(fields: Fields) -> dict[str, Any]:
+    losses, weights = fields.names("loss_type") or ["sigmoid"], fields.take("loss_weights")
+    for loss in losses:
+        if loss not in ("sigmoid", "ipo", "sft"):
+            raise fields.wrong("loss_type", loss, "sigmoid, ipo, or one of them with sft")
+    main = [loss for loss in losses if loss != "sft"]
+    if len(main) != 1:
+        raise fields.wrong("loss_type", losses, "one of sigmoid and ipo")
+    if (fields.text("f_divergence_type") or "reverse_kl") not in ("reverse_kl", "FDivergenceType.REVERSE_KL"):
+        raise fields.wrong("f_divergence_type", fields.raw["f_divergence_type"], "reverse_kl")
+    imitation = fields.number("rpo_alpha") or (1.0 if "sft" in losses else 0.0)
+    if isinstance(weights, list) and len(weights) == len(losses):
+        by_loss = dict(zip(losses, weights, strict=True))
+        scale, imitation = by_loss[main[0]], by_loss.get("sft", imitation)
+        if scale != 1:
+            imitation /= scale
+            fields.notes.append(f"loss_weights: {main[0]} has weight 1 here; the learning rate is for the sum as it was scaled there")
+    if imitation:
+        _no_imitation(fields, "rpo_alpha or the loss sft", imitation)
+    beta, smoothing = fields.number("beta", default=0.1), fields.number("label_smoothing") or 0.0
+    if main == ["ipo"]:
+        fields.notes.append(
+            "loss_type ipo averages log-probabilities over tokens there, as the preset ipo_mean does here; plain ipo sums them. Their beta is our tau"
+        )
+        return {"name": "ipo_mean", "params": {"tau": beta}}
+    return {"name": "dpo", "params": {"beta": beta, "label_smoothing": smoothing}}
+
+
+def _simpo(fields: Fields) -> dict[str, Any]:
+    handbook = "gamma_beta_ratio" in fields
+    loss = fields.text("loss_type") or "sigmoid"
+    if not handbook and loss != "simpo":
+        raise fields.wrong("loss_type", loss, "simpo (CPO itself, which has no counterpart here, is the other trainer of this configuration)")
+    beta = fields.number("beta", default=2.0 if handbook else 0.1)
+    assert beta is not None
+    ratio, gamma = fields.number("gamma_beta_ratio"), fields.number("simpo_gamma", default=None if handbook else 0.5)
+    imitation = fields.number("sft_weight") if handbook else fields.number("cpo_alpha", default=1.0)
+    if imitation:
+        _no_imitation(fields, "sft_weight" if handbook else "cpo_alpha (SimPO is cpo_alpha = 0)", imitation)
+    if ratio is not None:
+        gamma = ratio * beta
+        fields.notes.append(f"gamma_beta_ratio = {ratio:g} is gamma / beta; here gamma is the margin itself, {gamma:g}")
+    if fields.number("label_smoothing"):
+        raise fields.wrong("label_smoothing", fields.raw["label_smoothing"], "0, for simpo")
+    return {"name": "simpo", "params": {"beta": beta, "gamma": gamma}}
+
+
+def _orpo(fields: Fields) -> dict[str, Any]:
+    fields.notes.append(
+        "ORPO's imitation runs over prompt and response and is a mean over all tokens of a batch there; here over the response, then over pairs"
+    )
+    return {"name": "orpo", "params": {"lambda_or": fields.number("beta", default=0.1)}}
+
+
+def _kto(fields: Fields) -> dict[str, Any]:
+    loss = fields.text("loss_type") or "kto"
+    if loss != "kto":
+        raise fields.wrong("loss_type", loss, "kto")
+    fields.notes.append("the reference point is a mean over mismatched rows of the whole update here, not of one device's batch")
+    params = {"lambda_d": fields.number("desirable_weight") or 1.0, "lambda_u": fields.number("undesirable_weight") or 1.0}
+    return {"name": "kto", "params": {"beta": fields.number("beta", default=0.1), **params}}
+
+
+def _reward(fields: Fields) -> dict[str, Any]:
+    return {"name": "bradley_terry", "params": {"centring": fields.number("center_rewards_coefficient") or 0.0}}
+
+
+def _sft(fields: Fields) -> dict[str, Any]:
+    if fields.take("assistant_only_loss", "completion_only_loss") is not True:
+        fields.notes.append("without assistant_only_loss or completion_only_loss, prompt tokens may be trained on there; here only responses are")
+    if (fields.text("loss_type") or "nll") != "nll":
+        raise fields.wrong("loss_type", fields.raw["loss_type"], "nll")
+    return {"name": "sft", "params": {"per": "token"}}
+
+
+def _no_imitation(fields: Fields, key: str, weight: float) -> None:
+    said = (
+        f"not carried over: {key}, the chosen response's negative log-likelihood with weight {weight:g}: a signal gives pairs or demonstrations here, not both"
+    )
+    fields.notes.insert(0, said)
+
+
+def _lengths(fields: Fields, kind: str) -> dict[str, Any]:
+    total = fields.whole("max_length", "max_seq_length")
+    if total is None and not (fields.raw.keys() & {"max_length", "max_seq_length"}):
+        total = fields.whole("max_length", default=1024)
+    prompt, response = fields.whole("max_prompt_length"), fields.whole("max_completion_length", "max_target_length")
+    if (fields.text("truncation_mode") or "keep_start") == "keep_end" and total is not None:
+        fields.notes.append(
+            "truncation_mode = keep_end cuts the start of prompt and response together; here the prompt keeps its end and the response its start"
+        )
+    return _trainer.lengths(fields, total=total, prompt=prompt, response=response, overlong="drop" if kind == "reward" else "cut")
+
+
+def _adapter(fields: Fields, *, acts: bool) -> dict[str, Any]:
+    rank, alpha, dropout = fields.whole("lora_r", default=16), fields.number("lora_alpha", default=32), fields.number("lora_dropout", default=0.05)
+    assert rank is not None
+    assert alpha is not None
+    assert dropout is not None
+    targets: Any = fields.names("lora_target_modules")
+    if not targets:
+        fields.notes.append(
+            "lora_target_modules is not set: peft chooses by architecture there (often only some projections of attention); here all linear layers"
+        )
+    if not targets or targets == ["all-linear"]:
+        targets = "all-linear"
+    return _trainer.adapter(fields, rank=rank, alpha=alpha, dropout=dropout, targets=targets, acts=acts)
+
+
+def _data(fields: Fields, kind: str, *, evaluated: bool) -> dict[str, Any]:
+    signal = {"sft": "demonstrations", "kto": "thumbs"}.get(kind, "all_pairs")
+    if kind == "kto":
+        fields.notes.append("labels are read from ratings (thumbs); if your data are pairs, set data.signal.name to win_lose")
+    train, held_out, share = _sources(fields)
+    found: dict[str, Any] = {"train": train, "signal": {"name": signal}, "eval_share": 0.0}
+    if evaluated and held_out:
+        found["eval"] = held_out
+    elif share:
+        found["eval_share"] = share
+    else:
+        fields.notes.append("nothing is held out, as in the file; data.eval_share = 0.1 shows accuracy on held-out prompts")
+    return found
+
+
+def _sources(fields: Fields) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
+    """Returns sources to train on, sources to evaluate on, and the share that is split off."""
+    mixture = fields.take("dataset_mixture") or {}
+    listed = fields.take("datasets") or (mixture.get("datasets") if isinstance(mixture, dict) else None)
+    share = fields.number("test_split_size") or (mixture.get("test_split_size") if isinstance(mixture, dict) else None) or 0.0
+    split, test = fields.text("dataset_train_split") or "train", fields.text("dataset_test_split") or "test"
+    mixer, name = fields.take("dataset_mixer"), fields.text("dataset_name")
+    if listed:
+        if not isinstance(listed, list) or not all(isinstance(one, dict) and isinstance(one.get("path", one.get("id")), str) for one in listed):
+            raise fields.wrong("datasets", listed, "a list of mappings with `path`")
+        return [source for one in listed for source in _listed(fields, one)], [], share
+    if mixer:
+        return _mixed(fields, mixer)
+    if name is None:
+        raise ConfigError("a required field is missing", file=str(fields.file), field="dataset_name")
+    if part := fields.text("dataset_config"):
+        fields.notes.append(f"not carried over: dataset_config = {part!r}: a source names a data set and a split, not a part")
+    held_out = [] if _is_local(name) else [{"path": _path(name, test)}]
+    return [{"path": _path(name, split)}], held_out, share
+
+
+def _listed(fields: Fields, one: dict[str, Any]) -> list[dict[str, Any]]:
+    path, files = one.get("path", one.get("id")), one.get("data_files")
+    for key in ("name", "config", "columns", "weight"):
+        if one.get(key):
+            fields.notes.append(f"not carried over: {key} = {one[key]!r} of the data set {path}")
+    if isinstance(files, (str, list)):
+        return [{"path": file} for file in ([files] if isinstance(files, str) else files)]
+    return [{"path": _path(str(path), one.get("split") or "train")}]
+
+
+def _mixed(fields: Fields, mixer: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
+    splits = fields.names("dataset_splits") or ["train"]
+    if not isinstance(mixer, dict) or not mixer:
+        raise fields.wrong("dataset_mixer", mixer, "a mapping from data sets to shares")
+    for name, share in mixer.items():
+        if share != 1:
+            fields.notes.append(f"dataset_mixer takes {share} of {name} there; all of it is used here (data.limit takes the first so many groups)")
+    trains, tests = [split for split in splits if "test" not in split], [split for split in splits if "test" in split]
+    held_out = [{"path": _path(name, split)} for name in mixer for split in tests]
+    return [{"path": _path(name, split)} for name in mixer for split in trains], held_out, 0.0
+
+
+def _is_local(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.endswith(_LOCAL)
+
+
+def _path(name: str, split: str) -> str:
+    return name if _is_local(name) else f"hub:{name}@{split}"

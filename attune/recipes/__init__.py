@@ -1,0 +1,1 @@
+"""Runs assembled from recipes: the only place that knows every layer."""

@@ -1,0 +1,154 @@
+"""From what a recipe names to the objects that a run needs; everything is checked before anything is loaded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from attune.config.recipe import DataConfig, ModelConfig, Recipe, SourceConfig, Stage
+from attune.core.errors import ConfigError
+from attune.core.record import Group
+from attune.core.signal import Signal
+from attune.core.spec import check_params, method, module, modules
+from attune.data.account import Account
+from attune.data.mix import mix
+from attune.data.read import read
+from attune.data.split import split
+from attune.data.voices import heard
+from attune.training.source import SignalFn
+from attune.training.update import Objective
+
+if TYPE_CHECKING:
+    from attune.policies.causal import CausalPolicy
+
+
+def check(recipe: Recipe) -> None:
+    """Checks every name and parameter of a recipe without reading data or loading a model.
+
+    Raises:
+        ConfigError: names the stage and the field.
+    """
+    for stage in recipe.stages:
+        try:
+            objectives_of(stage)
+            if stage.data is not None:
+                signal_of(stage.data)
+        except ConfigError as error:
+            error.field = f"{stage.name}: {error.field}" if len(recipe.stages) > 1 else error.field
+            raise
+
+
+def objectives_of(stage: Stage) -> list[Objective]:
+    """Returns the stage's objectives with their parameters; a preset's name brings its own."""
+    found = []
+    for config in stage.objectives:
+        known = method(config.name)
+        params = check_params(f"objectives.{config.name}.params", known.spec.fn, {**known.params, **config.params})
+        found.append(Objective(config.name, known.spec, params, config.weight))
+        wanted = "reward" if "reward" in known.spec.needs else "logp"
+        offered = "reward" if stage.model.head == "scalar" else "logp"
+        if wanted in known.spec.needs and wanted != offered:
+            allowed = "scalar" if wanted == "reward" else "lm"
+            raise ConfigError(f"the objective {config.name} reads {wanted}", field="model.head", value=stage.model.head, allowed=allowed)
+    names = [objective.name for objective in found]
+    if len(set(names)) < len(names):
+        raise ConfigError("an objective is named twice", field="objectives", value=names, mend="give it one weight")
+    return found
+
+
+def signal_of(data: DataConfig) -> SignalFn:
+    """Returns the function that turns a group into the stage's signal, hearing the annotators that count."""
+    fn = signal_function(data.signal.name)
+    params = check_params(f"data.signal.params ({data.signal.name})", fn, data.signal.params)
+
+    def signal(group: Group) -> Signal:
+        kept, left_out = heard(group, data.annotators)
+        said = fn(kept, **params)
+        return replace(said, dropped={**said.dropped, "verdict or rating: of another annotator": left_out}) if left_out else said
+
+    return signal
+
+
+def signal_function(name: str) -> Callable[..., Signal]:
+    """Returns the signal called `name`; raises ConfigError that lists what there is."""
+    if name not in modules("attune.signals"):
+        raise ConfigError("no signal of this name", field="data.signal.name", value=name, allowed=", ".join(modules("attune.signals")))
+    fn = getattr(module("attune.signals", name), name)
+    assert inspect.isfunction(fn), f"attune/signals: the function in {name}.py is called like its file"
+    return fn
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What was read: groups to train on, groups held out, and where every record went."""
+
+    train: list[Group]
+    held_out: list[Group]
+    train_accounts: Mapping[str, Account]
+    # path -> account
+    eval_accounts: Mapping[str, Account]
+
+    @property
+    def paths(self) -> list[str]:
+        return [file for account in (*self.train_accounts.values(), *self.eval_accounts.values()) for file in account.formats]
+
+
+def feedback_of(data: DataConfig, *, seed: int) -> Feedback:
+    """Reads a stage's data: mixed by weight, and split by prompt where no evaluation data are named."""
+    train, train_accounts = read_sources(data.train, max_bad=data.max_bad, limit=data.limit, seed=seed)
+    if data.eval is not None:
+        held_out, eval_accounts = read_sources(data.eval, max_bad=data.max_bad, limit=data.limit, seed=seed)
+        return Feedback(train, held_out, train_accounts, eval_accounts)
+    if data.eval_share == 0:
+        return Feedback(train, [], train_accounts, {})
+    parts = split(train, {"train": 1 - data.eval_share, "eval": data.eval_share}, seed=seed)
+    return Feedback(parts["train"], parts["eval"], train_accounts, {})
+
+
+def read_sources(sources: Sequence[SourceConfig], *, max_bad: float, limit: int | None, seed: int) -> tuple[list[Group], dict[str, Account]]:
+    """Returns the groups of all sources, mixed by weight where weights are given, and each one's account."""
+    found: list[list[Group]] = []
+    accounts: dict[str, Account] = {}
+    for number, source in enumerate(sources):
+        reading = read(source.path, format=source.format, max_bad=max_bad, id_prefix=f"{number}/" if len(sources) > 1 else "")
+        groups = list(reading)
+        found.append(groups[:limit])
+        accounts[source.path] = reading.account
+    weights = [source.weight for source in sources]
+    if not any(weights):
+        return [group for groups in found for group in groups], accounts
+    if not all(weights):
+        raise ConfigError("either every source has a weight or none", field="data.train", value=weights)
+    named = {f"{number}:{source.path}": groups for number, (source, groups) in enumerate(zip(sources, found, strict=True))}
+    shares = dict(zip(named, (weight or 0.0 for weight in weights), strict=True))
+    return list(mix(named, shares, when_exhausted="stop", seed=seed)), accounts
+
+
+def load_model(config: ModelConfig, *, path: str, dropout: bool = False) -> CausalPolicy:
+    """Returns the policy that a model section describes, its weights from `path` (stages resolved), on a GPU where there is one."""
+    import torch
+    from transformers.utils import logging
+
+    from attune.policies.causal import load
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    adapter: dict[str, Any] | None = None
+    if config.adapter is not None:
+        adapter = {"path": config.adapter.path} if config.adapter.path else config.adapter.model_dump(exclude={"path"})
+    return load(
+        path,
+        dtype=config.dtype,
+        head=config.head,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        trust_remote_code=config.trust_remote_code,
+        adapter=adapter,
+        layout=config.layout,
+        chat=config.chat,
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_response_tokens=config.max_response_tokens,
+        overlong=config.overlong,
+        dropout=dropout,
+    )

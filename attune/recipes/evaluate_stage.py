@@ -1,0 +1,192 @@
+"""Comparison of two models on fresh samples: win rate by a reward model, rewards, KL, length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from attune.config.recipe import ModelConfig, Stage
+from attune.core.errors import ConfigError
+from attune.core.protocols import Reward, Row, Sampler, SamplingParams
+from attune.core.record import Group, text_of
+from attune.evals.win_rate import Comparison, outcome_from_scores, win_rate
+from attune.ops.intervals import mean_estimate
+from attune.recipes.assemble import load_model, read_sources
+from attune.recipes.progress import Watcher
+from attune.rewards.scalar import ScalarReward
+from attune.runs.directory import RunDirectory
+from attune.samplers.transformers import TransformersSampler
+
+SHOWN = 24
+"""Prompts whose samples are kept for the report."""
+
+
+def evaluate_stage(stage: Stage, run: RunDirectory, *, resolve: Callable[[str], str], watcher: Watcher) -> None:
+    """Samples from the stage's model and its baseline, lets the reward model judge, and writes evals.json and samples.jsonl.
+
+    Args:
+        stage: with an `evaluate` section.
+        run: the stage's directory.
+        resolve: turns `stage:NAME` into a path.
+        watcher: shows progress.
+    """
+    config = stage.evaluate
+    if config is None:
+        raise ConfigError("a stage that evaluates needs the section", field="evaluate")
+    groups, _ = read_sources(config.prompts, max_bad=0.05, limit=None, seed=stage.seed)
+    prompts = [group for group in groups if group.contexts][: config.num_prompts]
+    if not prompts:
+        raise ConfigError("no group has a prompt to sample from", field="evaluate.prompts", value=[source.path for source in config.prompts])
+    plain = ModelConfig(**{**stage.model.model_dump(), "adapter": None})
+    policy, baseline = (load_model(plain, path=resolve(path)) for path in (stage.model.path, config.baseline))
+    judge = load_model(ModelConfig(**{**plain.model_dump(), "head": "scalar"}), path=resolve(config.reward))
+    params = SamplingParams(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
+    compare(
+        run,
+        prompts,
+        trained=TransformersSampler(policy),
+        start=TransformersSampler(baseline),
+        judges={"reward model": ScalarReward(judge)},
+        samples=config.samples,
+        params=params,
+        seed=stage.seed,
+        tie_threshold=config.tie_threshold,
+        watcher=watcher,
+        policies=(policy, baseline),
+    )
+
+
+def compare(
+    run: RunDirectory,
+    prompts: Sequence[Group],
+    *,
+    trained: Sampler,
+    start: Sampler,
+    judges: dict[str, Reward],
+    samples: int,
+    params: SamplingParams,
+    seed: int,
+    tie_threshold: float,
+    watcher: Watcher,
+    policies: tuple[Any, Any] | None = None,
+) -> dict[str, Any]:
+    """Compares two samplers on prompts and writes evals.json and samples.jsonl.
+
+    Args:
+        run: where to.
+        prompts: groups with a prompt.
+        trained, start: what is compared, and with what.
+        judges: name -> reward; the first one's scores are shown with the samples.
+        samples: responses of each to each prompt.
+        params, seed: of the sampling.
+        tie_threshold: rewards that differ by no more are a tie.
+        watcher: shows progress.
+        policies: (trained, start) behind the samplers, for KL(trained || start) on the trained one's samples; None: not measured.
+
+    Returns:
+        What evals.json holds.
+    """
+    with watcher.bar("sampling", total=2) as advance:
+        ours = trained.sample(prompts, k=samples, params=params, seed=seed)
+        advance(1, f"{len(prompts)} prompts x {samples}")
+        theirs = start.sample(prompts, k=samples, params=params, seed=seed + 1)
+        advance(2, f"{len(prompts)} prompts x {samples} x 2")
+    evals: dict[str, Any] = {}
+    shown: list[tuple[list[float], list[float]]] = []
+    for name, judge in judges.items():
+        scores = [(list(a), list(b)) for a, b in zip(judge.score(ours), judge.score(theirs), strict=True)]
+        shown = shown or scores
+        evals |= _judged(name, prompts, ours, theirs, scores, tie_threshold)
+    evals |= _lengths(ours, theirs)
+    if policies is not None and trained.exact(params):
+        evals["kl"] = _kl(*policies, ours)
+    run.write_json("evals.json", {**(run.read_json("evals.json") or {}), **evals})
+    (run / "samples.jsonl").unlink(missing_ok=True)
+    run.append("samples.jsonl", [_sample(a, b, *score) for a, b, score in list(zip(ours, theirs, shown, strict=True))[:SHOWN]])
+    for name, said in evals.items():
+        watcher.say(f"{name}: {said['value']:.4f} [{said['low']}, {said['high']}] ({said['title']})")
+    return evals
+
+
+def _judged(
+    name: str, prompts: Sequence[Group], ours: Sequence[Group], theirs: Sequence[Group], scores: Sequence[tuple[list[float], list[float]]], tie_threshold: float
+) -> dict[str, Any]:
+    comparisons = [
+        Comparison(prompt.id, outcome_from_scores(a, b, tie_threshold=tie_threshold), len(ra.text), len(rb.text))
+        for prompt, mine, other, (first, second) in zip(prompts, ours, theirs, scores, strict=True)
+        for a, b, ra, rb in zip(first, second, mine.responses, other.responses, strict=True)
+    ]
+    rate = win_rate(comparisons)
+    key = name.replace(" ", "_")
+    clusters = [prompt.id for prompt, (first, _) in zip(prompts, scores, strict=True) for _ in first]
+    means = {which: mean_estimate([s for pair in scores for s in pair[side]], clusters=clusters) for side, which in ((0, "trained"), (1, "start"))}
+    note = f"{rate.wins} won, {rate.ties} tied, {rate.losses} lost over {rate.num_prompts} prompts; ties count half"
+    return {
+        f"win_rate_{key}": {
+            "kind": "win_rate",
+            "title": f"win rate over the start, by {name}",
+            **rate.rate.to_dict(),
+            "unit": "share",
+            "note": note,
+            "better": "high",
+            "baseline": 0.5,
+        },
+        **{
+            f"{key}_{which}": {
+                "kind": "mean",
+                "title": f"mean score by {name}, {which}",
+                **estimate.to_dict(),
+                "unit": "reward",
+                "better": "high",
+                "baseline": None,
+            }
+            for which, estimate in means.items()
+        },
+    }
+
+
+def _lengths(ours: Sequence[Group], theirs: Sequence[Group]) -> dict[str, Any]:
+    found = {}
+    for which, groups in (("trained", ours), ("start", theirs)):
+        lengths = [float(len(response.text)) for group in groups for response in group.responses]
+        clusters = [group.id for group in groups for _ in group.responses]
+        estimate = mean_estimate(lengths, clusters=clusters)
+        found[f"length_{which}"] = {
+            "kind": "length",
+            "title": f"length of a response, {which}",
+            **estimate.to_dict(),
+            "unit": "characters",
+            "better": None,
+            "baseline": None,
+        }
+    return found
+
+
+def _kl(policy: Any, start: Any, samples: Sequence[Group]) -> dict[str, Any]:
+    """KL(policy || start) in nats a response: the mean of log pi - log pi_start over the policy's own samples, unbiased."""
+    import torch
+
+    ratios: list[float] = []
+    for group in samples:
+        refused = policy.admit(group)
+        rows = [Row(group=0, response=index) for index in range(len(group.responses)) if index not in refused]
+        if rows:
+            encoded = policy.collate([group], rows)
+            with torch.no_grad():
+                difference_NT = policy.outputs(encoded, ("logp",))["logp"] - start.outputs(encoded, ("logp",))["logp"]
+            ratios += torch.where(encoded.mask, difference_NT, 0.0).sum(-1).tolist()
+    estimate = mean_estimate(ratios) if ratios else None
+    said = estimate.to_dict() if estimate else {"value": float(np.nan), "low": None, "high": None, "num": 0}
+    return {"kind": "mean", "title": "KL(trained || start), on the trained model's samples", **said, "unit": "nats a response", "better": None, "baseline": 0.0}
+
+
+def _sample(ours: Group, theirs: Group, first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
+    return {
+        "prompt": text_of(ours.prompt.content),
+        "responses": [
+            {"name": "start", "text": theirs.responses[0].text, "score": second[0]},
+            {"name": "trained", "text": ours.responses[0].text, "score": first[0]},
+        ],
+    }

@@ -1,0 +1,66 @@
+"""Held-out ranking accuracy, before and after training, on exactly the pairs that the signal made.
+
+Letters: N rows, P pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from attune.core.batch import Batch
+from attune.ops.intervals import Estimate, share_estimate
+
+
+def accuracies(batch: Batch) -> dict[str, Estimate]:
+    """Returns, for each score that the batch allows, the share of decided pairs whose preferred response scores higher.
+
+    - reward: a reward head's score
+    - likelihood: log pi(y|x), summed over the response
+    - likelihood_per_token: its mean
+    - implicit_reward: log pi/pi_ref; absent where all are 0, as at the start
+
+    Equal scores count half. Intervals resample groups.
+    """
+    scores: dict[str, Tensor] = {}
+    if "reward" in batch:
+        scores["reward"] = batch.get("reward")
+    if "logp" in batch:
+        scores |= {"likelihood": batch.total("logp"), "likelihood_per_token": batch.mean("logp")}
+    if "logp" in batch and "ref_logp" in batch:
+        ratio_N = batch.log_ratio()
+        scores |= {"implicit_reward": ratio_N} if bool((ratio_N.abs() > 1e-4).any()) else {}
+    return {name: _share(batch, score) for name, score in scores.items()} if bool((~batch.get("tie")).any()) else {}
+
+
+def as_evals(before: Mapping[str, Estimate], after: Mapping[str, Estimate], *, title: str) -> dict[str, Any]:
+    """Returns the accuracies in the form of a run's evals.json."""
+    words = {
+        "reward": "the reward model",
+        "likelihood": "the log-likelihood",
+        "likelihood_per_token": "the log-likelihood per token",
+        "implicit_reward": "the implicit reward",
+    }
+    found = {}
+    for name, estimate in after.items():
+        found[f"accuracy_{name}"] = {
+            "kind": "accuracy",
+            "title": f"{title}: held-out pairs ranked right by {words[name]}",
+            **estimate.to_dict(),
+            "unit": "share of pairs",
+            "better": "high",
+            "before": before[name].to_dict() if name in before else None,
+            "baseline": 0.5,
+        }
+    return found
+
+
+def _share(batch: Batch, score_N: Tensor) -> Estimate:
+    decided_P = ~batch.get("tie")
+    sign_P = (batch.get("target") >= 0.5).to(score_N.dtype) * 2 - 1
+    margin_P = (batch.margin(score_N) * sign_P)[decided_P]
+    right = (margin_P > 0).double() + 0.5 * (margin_P == 0).double()
+    first_P = batch.get("pairs")[decided_P, 0]
+    return share_estimate(right.tolist(), clusters=batch.get("group")[first_P].tolist())

@@ -1,0 +1,119 @@
+"""A recipe from start to end: its stages in order, each into its own directory, and a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from attune.config.load import build_recipe, dump_recipe, fingerprint, load_recipe
+from attune.config.recipe import Recipe, Stage
+from attune.core.errors import RunError
+from attune.recipes.assemble import check
+from attune.recipes.evaluate_stage import evaluate_stage
+from attune.recipes.progress import Watcher
+from attune.recipes.train_stage import train_stage, trained
+from attune.report.build import build
+from attune.runs.directory import RunDirectory, write_atomic
+from attune.runs.provenance import now, provenance
+
+SHIPPED = Path(__file__).parent / "yaml"
+"""Recipes that come with attune; `attune run dpo` finds them by name."""
+
+
+def run(
+    recipe: str | Path | Recipe | dict[str, object],
+    overrides: Sequence[str] = (),
+    *,
+    directory: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> RunDirectory:
+    """Runs a recipe and returns its directory, with report.html in it.
+
+    Args:
+        recipe: a path, the name of a shipped recipe, or a recipe itself.
+        overrides: `section.key=value`, as on the command line.
+        directory: where to; None: runs/NAME.
+        resume: go on with a run that was interrupted; finished stages are not done again.
+        quiet: show no progress.
+
+    Raises:
+        AttuneError: anything that a user can mend; nothing has been loaded where the recipe is at fault.
+    """
+    made = resolve(recipe, overrides)
+    check(made)
+    place = RunDirectory(directory or Path("runs") / made.name)
+    watcher = Watcher(quiet=quiet)
+    begin(made, place, resume=resume)
+    for stage in made.stages:
+        folder = stage_directory(made, place, stage)
+        if not (resume and _done(folder)):
+            run_stage(made, stage, place, resume=resume, watcher=watcher)
+    finish(place)
+    build(place)
+    return place
+
+
+def resolve(recipe: str | Path | Recipe | dict[str, object], overrides: Sequence[str] = ()) -> Recipe:
+    """Returns the recipe that a path, a shipped name or a mapping stands for, with overrides applied."""
+    if isinstance(recipe, Recipe):
+        return build_recipe(recipe.model_dump(mode="json"), overrides) if overrides else recipe
+    if isinstance(recipe, dict):
+        return build_recipe(recipe, overrides)
+    shipped = SHIPPED / f"{recipe}.yaml"
+    return load_recipe(shipped if not Path(recipe).is_file() and shipped.is_file() else recipe, overrides)
+
+
+def begin(recipe: Recipe, place: RunDirectory, *, resume: bool) -> None:
+    """Writes what the run is before it starts; a directory with another run in it is refused."""
+    before = place.read_json("provenance.json")
+    if before is not None and not resume:
+        raise RunError("the directory holds a run already", file=str(place.path), mend="add --resume to go on with it, or name another with --run-dir")
+    if before is not None and before["recipe"] != fingerprint(recipe):
+        raise RunError("the directory holds a run of another recipe", file=str(place.path), value=before["recipe"], allowed=fingerprint(recipe))
+    if before is None:
+        paths = [source.path for stage in recipe.stages if stage.data for source in (*stage.data.train, *(stage.data.eval or ()))]
+        place.write_json("provenance.json", provenance(seed=recipe.stages[0].seed, data=dict.fromkeys(paths), recipe_hash=fingerprint(recipe)))
+        write_atomic(place / "recipe.yaml", dump_recipe(recipe))
+        if len(recipe.stages) > 1:
+            place.write_json("stages.json", [stage.name for stage in recipe.stages])
+
+
+def run_stage(recipe: Recipe, stage: Stage, place: RunDirectory, *, resume: bool, watcher: Watcher) -> None:
+    """Runs one stage into its directory: training, then comparison, whichever it asks for."""
+    folder = stage_directory(recipe, place, stage)
+    if folder.path != place.path:
+        folder.write_json("provenance.json", provenance(seed=stage.seed, data=(), recipe_hash=fingerprint(recipe)))
+        write_atomic(folder / "recipe.yaml", dump_recipe(stage))
+    if stage.objectives and not (resume and trained(folder)):
+        path = model_path(recipe, place, stage.model.path)
+        outcome = train_stage(stage, folder, model_path=path, fingerprint=fingerprint(recipe), resume=resume, watcher=watcher)
+        folder.write_json("outcome.json", dataclasses.asdict(outcome))
+    if stage.evaluate is not None:
+        own = stage.model_copy(update={"model": stage.model.model_copy(update={"path": str(folder.model)})}) if stage.objectives else stage
+        evaluate_stage(own, folder, resolve=lambda path: model_path(recipe, place, path), watcher=watcher)
+    finish(folder)
+
+
+def stage_directory(recipe: Recipe, place: RunDirectory, stage: Stage) -> RunDirectory:
+    """Returns where a stage lives: a directory of its own in a chain, else the run's."""
+    return RunDirectory(place / stage.name) if len(recipe.stages) > 1 else place
+
+
+def model_path(recipe: Recipe, place: RunDirectory, path: str) -> str:
+    """Returns where a model is: what an earlier stage made, or the path as it stands."""
+    if not path.startswith("stage:"):
+        return path
+    stage = next(stage for stage in recipe.stages if stage.name == path.removeprefix("stage:"))
+    return str(stage_directory(recipe, place, stage).model)
+
+
+def finish(place: RunDirectory) -> None:
+    """Notes the end in the provenance."""
+    place.write_json("provenance.json", {**place.read_json("provenance.json"), "ended": now()})
+
+
+def _done(folder: RunDirectory) -> bool:
+    said = folder.read_json("provenance.json")
+    return said is not None and "ended" in said

@@ -1,0 +1,168 @@
+"""One training stage: read, examine, train, measure on held-out prompts, save."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attune.config.recipe import Stage
+from attune.core.errors import ConfigError
+from attune.core.protocols import Row
+from attune.diagnostics.doctor import examine
+from attune.recipes.assemble import Feedback, feedback_of, load_model, objectives_of, signal_of
+from attune.recipes.held_out import accuracies, as_evals
+from attune.recipes.progress import Watcher
+from attune.runs.directory import RunDirectory
+from attune.training.columns import frozen_columns
+from attune.training.engine import Outcome, train
+from attune.training.source import Intake, Item, take
+from attune.training.trackers import open_trackers
+from attune.training.update import Learner
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything a stage needs before its first update."""
+
+    policy: Any
+    learner: Learner
+    train: Sequence[Item]
+    held_out: Sequence[Item]
+    feedback: Feedback
+
+
+def train_stage(stage: Stage, run: RunDirectory, *, model_path: str, fingerprint: str, resume: bool, watcher: Watcher) -> Outcome:
+    """Trains one stage into its directory.
+
+    Args:
+        stage: with data and objectives.
+        run: the stage's directory.
+        model_path: where the model's weights are, stages resolved.
+        fingerprint: of the whole recipe.
+        resume: go on from the newest checkpoint.
+        watcher: shows progress.
+
+    Raises:
+        AttuneError: anything in the recipe or the data that a user can mend.
+    """
+    prepared = prepare(stage, run, model_path=model_path, watcher=watcher)
+    trackers = open_trackers(stage.train.log_to, run=run.name, folder=run.path, config=stage.model_dump(mode="json"))
+    before = accuracies(prepared.learner.whole(prepared.held_out)) if prepared.held_out else {}
+    with watcher.bar(f"{stage.name}: training") as advance:
+
+        def on_update(done: int, total: int, metrics: Mapping[str, float]) -> None:
+            for tracker in trackers:
+                tracker(done, metrics)
+            advance(done, f"{done}/{total} loss {metrics['loss']:.4f}" + (f" accuracy {metrics['accuracy']:.3f}" if "accuracy" in metrics else ""))
+
+        outcome = train(
+            prepared.learner,
+            prepared.train,
+            prepared.held_out,
+            optim=stage.optim,
+            loop=stage.train,
+            seed=stage.seed,
+            run=run,
+            resume=resume,
+            fingerprint=fingerprint,
+            on_update=on_update,
+        )
+    if prepared.held_out:
+        after = accuracies(prepared.learner.whole(prepared.held_out))
+        run.write_json("evals.json", as_evals(before, after, title=stage.name))
+        for name, estimate in after.items():
+            watcher.say(f"{stage.name}: held-out accuracy of {name}: {before.get(name)} -> {estimate}")
+    save_model(prepared.policy, run)
+    return outcome
+
+
+def prepare(stage: Stage, run: RunDirectory | None, *, model_path: str, watcher: Watcher) -> Prepared:
+    """Reads the data, loads the model, fits the two to each other and computes the frozen columns.
+
+    Args:
+        stage: with data and objectives.
+        run: where the account of the data and the doctor's findings go; None: nowhere (a dry run).
+        model_path: where the model's weights are.
+        watcher: shows progress.
+    """
+    if stage.data is None:
+        raise ConfigError("a stage with objectives needs data", field="data")
+    objectives, signal = objectives_of(stage), signal_of(stage.data)
+    feedback = feedback_of(stage.data, seed=stage.seed)
+    torch.manual_seed(stage.seed)
+    policy = load_model(stage.model, path=model_path, dropout=stage.train.dropout)
+    watcher.say(f"{stage.name}: layout {policy.layout_used}: {policy.layout_reason}")
+    needs = sorted({name for objective in objectives for name in objective.spec.needs})
+    items, intake = take(feedback.train, signal, policy, needs)
+    held_out, held_intake = take(feedback.held_out, signal, policy, needs)
+    if run is not None:
+        write_account(run, feedback, policy, intake, held_intake, items)
+        diagnosis = examine(feedback.train, model=policy, signal=signal, title=", ".join(feedback.train_accounts))
+        run.write_json("doctor.json", diagnosis.to_dict())
+    if not items:
+        raise ConfigError("nothing is left to train on", field="data.train", value=dict(intake.reasons), mend="`attune doctor` says what became of the records")
+    per_pass = stage.train.groups_per_pass or stage.train.groups_per_update
+    names = sorted({pair.annotator for item in items for pair in item.signal.pairs if pair.annotator})
+    frozen = {}
+    if stage.model.head == "lm" and run is not None and ("ref_logp" in needs or stage.train.track_start):
+        with watcher.bar(f"{stage.name}: reference log-probabilities", total=len(items) + len(held_out)) as advance:
+            frozen = frozen_columns(
+                policy,
+                [*items, *held_out],
+                reference=stage.reference,
+                need_reference="ref_logp" in needs,
+                track_start=stage.train.track_start,
+                continued=stage.model.adapter is not None and stage.model.adapter.path is not None,
+                groups_per_pass=per_pass,
+                folder=str(run / "cache"),
+                on_progress=lambda done, total: advance(done, f"{total} groups"),
+            )
+    annotators = {name: number for number, name in enumerate(names, start=1)}
+    learner = Learner(policy, objectives, frozen=frozen, groups_per_pass=stage.train.groups_per_pass, annotators=annotators)
+    return Prepared(policy, learner, items, held_out, feedback)
+
+
+def write_account(run: RunDirectory, feedback: Feedback, policy: Any, intake: Intake, held_intake: Intake, items: Sequence[Item]) -> None:
+    """Writes data.json: where every record and every response went."""
+    accounts = [*feedback.train_accounts.values(), *feedback.eval_accounts.values()]
+    run.write_json(
+        "data.json",
+        {
+            "train": {
+                "records": sum(account.records for account in accounts),
+                **intake.to_dict(),
+                "cut": num_cut(policy, items),
+                "sources": list(feedback.train_accounts),
+            },
+            "eval": {**held_intake.to_dict(), "sources": list(feedback.eval_accounts) or ["held out by prompt"]},
+            "rejected": [str(finding) for account in accounts for finding in account.rejects],
+            "joined": sum(account.merged for account in accounts),
+        },
+    )
+
+
+def num_cut(policy: Any, items: Sequence[Item]) -> int:
+    """Returns how many trained responses, or their prompts, were cut to length."""
+    rows = [(item.group, Row(group=0, response=index, context=item.group.responses[index].context)) for item in items for index in item.signal.responses]
+    tokens = [policy.tokens(group, row) for group, row in rows] if policy.overlong == "cut" else []
+    return sum(bool(one.prompt_cut or one.response_cut) for one in tokens)
+
+
+def save_model(policy: Any, run: RunDirectory) -> None:
+    """Writes model/, a plain transformers directory; of an adapter also adapter/, and model/ then has it merged in."""
+    from attune.policies.adapters import has_adapter
+
+    if not has_adapter(policy.module):
+        policy.save(str(run.model))
+        return
+    policy.save(str(run / "adapter"))
+    policy.with_module(policy.module.merge_and_unload()).save(str(run.model))
+
+
+def trained(run: RunDirectory) -> bool:
+    """Returns whether a stage's model has been written whole."""
+    return (Path(run.model) / "config.json").is_file() and run.read_json("outcome.json") is not None

@@ -1,0 +1,264 @@
+"""TRL files become recipes: the numbers arrive where they belong, and nothing is lost without a word."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from attune.config.importers import Imported, import_config
+from attune.config.load import build_recipe
+from attune.config.recipe import Stage
+from attune.core.errors import ConfigError
+
+DPO: dict[str, Any] = {
+    "model_name_or_path": "org/model",
+    "dataset_name": "org/feedback",
+    "loss_type": "sigmoid",
+    "beta": 0.25,
+    "label_smoothing": 0.1,
+    "learning_rate": "5.0e-7",
+    "lr_scheduler_type": "cosine",
+    "warmup_ratio": 0.05,
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 8,
+    "max_length": 1024,
+    "max_prompt_length": 400,
+    "max_grad_norm": 0.5,
+    "weight_decay": 0.01,
+    "seed": 7,
+    "eval_strategy": "steps",
+    "eval_steps": 50,
+    "save_steps": 100,
+    "save_total_limit": 3,
+    "output_dir": "out/my run",
+    "logging_steps": 5,
+    "bf16": True,
+    "dtype": "bfloat16",
+}
+
+
+def imported(tmp_path: Path, config: dict[str, Any], name: str = "config.yaml", **more: Any) -> tuple[Imported, Stage]:
+    """Returns what came of a configuration, with its recipe checked by the recipe's own schema."""
+    path = tmp_path / name
+    path.write_text(yaml.safe_dump(config), "utf-8")
+    found = import_config(path, **more)
+    return found, build_recipe(found.recipe).stages[0]
+
+
+def told(found: Imported, *words: str) -> bool:
+    return any(all(word in note for word in words) for note in found.notes)
+
+
+def test_every_number_arrives(tmp_path: Path) -> None:
+    found, stage = imported(tmp_path, DPO)
+    assert found.recipe["name"] == "my-run"
+    assert stage.seed == 7
+    assert stage.model.path == "org/model"
+    assert (stage.model.max_prompt_tokens, stage.model.max_response_tokens, stage.model.overlong) == (400, 624, "cut")
+    assert stage.model.dtype == "bfloat16"
+    assert stage.model.adapter is None
+    assert stage.objectives[0].name == "dpo"
+    assert stage.objectives[0].params == {"beta": 0.25, "label_smoothing": 0.1}
+    optim = stage.optim
+    assert (optim.lr, optim.schedule, optim.warmup, optim.floor, optim.weight_decay, optim.clip_norm) == (5e-7, "cosine", 0.05, 0.0, 0.01, 0.5)
+    train = stage.train
+    assert (train.epochs, train.updates, train.groups_per_update, train.groups_per_pass) == (2.0, None, 32, 4)
+    assert (train.eval_every, train.save_every, train.keep_last, train.dropout) == (50, 100, 3, False)
+    assert stage.data is not None
+    assert [source.path for source in stage.data.train] == ["hub:org/feedback@train"]
+    assert [source.path for source in stage.data.eval or ()] == ["hub:org/feedback@test"]
+    assert stage.data.signal.name == "all_pairs"
+    assert told(found, "groups_per_update = 32", "number of devices")
+    assert not told(found, "defaults")
+    assert not told(found, "not carried over")
+
+
+def test_defaults_of_the_other_trainer_are_written_down_and_named(tmp_path: Path) -> None:
+    found, stage = imported(tmp_path, {"model_name_or_path": "m", "dataset_name": "d", "loss_type": "sigmoid"})
+    assert (stage.optim.lr, stage.optim.schedule, stage.optim.warmup, stage.train.epochs, stage.train.groups_per_update) == (1e-6, "linear", 0.0, 3.0, 8)
+    assert stage.objectives[0].params["beta"] == 0.1
+    assert told(found, "own defaults", "beta = 0.1", "learning_rate = 1e-06", "num_train_epochs = 3", "max_length = 1024", "seed = 42")
+    assert stage.data is not None
+    assert stage.data.eval_share == 0.0
+    assert told(found, "nothing is held out")
+
+
+@pytest.mark.parametrize(
+    ("config", "lr", "objective", "params"),
+    [
+        ({"loss_type": ["ipo"], "beta": 0.3}, 1e-6, "ipo_mean", {"tau": 0.3}),
+        ({"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 1.6, "cpo_alpha": 0.0}, 1e-6, "simpo", {"beta": 2.0, "gamma": 1.6}),
+        ({"loss_type": "sigmoid", "beta": 2.5, "gamma_beta_ratio": 0.55}, 1e-6, "simpo", {"beta": 2.5, "gamma": 1.375}),
+        ({"loss_type": "kto", "desirable_weight": 1.33}, 1e-6, "kto", {"beta": 0.1, "lambda_d": 1.33, "lambda_u": 1.0}),
+        ({"center_rewards_coefficient": 0.01}, 1e-4, "bradley_terry", {"centring": 0.01}),
+        ({"output_dir": "x/orpo", "beta": 0.2}, 1e-6, "orpo", {"lambda_or": 0.2}),
+        ({"assistant_only_loss": True}, 2e-5, "sft", {"per": "token"}),
+    ],
+)
+def test_each_trainer(tmp_path: Path, config: dict[str, Any], lr: float, objective: str, params: dict[str, float]) -> None:
+    _, stage = imported(tmp_path, {"model_name_or_path": "m", "dataset_name": "d", **config})
+    assert stage.optim.lr == lr
+    assert stage.objectives[0].name == objective
+    assert stage.objectives[0].params == pytest.approx(params)
+    assert stage.model.head == ("scalar" if objective == "bradley_terry" else "lm")
+    assert stage.model.overlong == ("drop" if objective == "bradley_terry" else "cut")
+    assert stage.train.dropout is (objective == "sft")
+    assert stage.data is not None
+    assert stage.data.signal.name == {"kto": "thumbs", "sft": "demonstrations"}.get(objective, "all_pairs")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"rpo_alpha": 0.5}, ("rpo_alpha", "weight 0.5")),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [0.5, 0.2]}, ("negative log-likelihood", "weight 0.4")),
+        ({"loss_type": "simpo", "beta": 2.0}, ("cpo_alpha", "weight 1")),
+        ({"loss_type": "ipo"}, ("averages log-probabilities",)),
+        ({"loss_type": "sigmoid", "gamma_beta_ratio": 0.5, "beta": 2.0}, ("gamma / beta", "1")),
+        ({"sync_ref_model": True}, ("sync_ref_model", "does not move")),
+        ({"reference_free": True}, ("reference_free",)),
+        ({"gradient_checkpointing": True}, ("gradient_checkpointing", "memory")),
+        ({"load_in_4bit": True}, ("load_in_4bit", "memory")),
+        ({"deepspeed": "zero3.json"}, ("deepspeed", "torchrun")),
+        ({"lr_scheduler_type": "inverse_sqrt"}, ("inverse_sqrt", "cosine")),
+        ({"optim": "paged_adamw_8bit"}, ("paged_adamw_8bit", "AdamW")),
+        ({"warmup_steps": 100}, ("warmup_steps = 100",)),
+        ({"fp16": True}, ("float16", "bfloat16")),
+        ({"bf16": True}, ("float32 weights",)),
+        ({"truncation_mode": "keep_end"}, ("keep_end",)),
+        ({"max_length": 512}, ("512 tokens limit prompt and response together",)),
+        ({"dataset_config": "part"}, ("dataset_config", "part")),
+        ({"eval_strategy": "epoch"}, ("'epoch'", "eval_every")),
+        ({"never_heard_of": 3}, ("never_heard_of = 3", "no such setting")),
+    ],
+)
+def test_what_means_something_else_is_said(tmp_path: Path, config: dict[str, Any], words: tuple[str, ...]) -> None:
+    found, _ = imported(tmp_path, {"model_name_or_path": "m", "dataset_name": "d", "loss_type": "sigmoid", **config})
+    assert told(found, *words), found.notes
+
+
+def test_a_loss_that_is_left_out_comes_first(tmp_path: Path) -> None:
+    found, _ = imported(tmp_path, {**DPO, "rpo_alpha": 1.0})
+    assert found.notes[0].startswith("not carried over: rpo_alpha")
+
+
+def test_what_is_switched_off_or_only_prints_is_not_mentioned(tmp_path: Path) -> None:
+    quiet = {
+        "sync_ref_model": False,
+        "rpo_alpha": None,
+        "deepspeed": None,
+        "logging_first_step": True,
+        "hub_model_id": "x/y",
+        "dataset_num_proc": 4,
+        "report_to": "none",
+    }
+    assert imported(tmp_path, {**DPO, **quiet})[0].notes == imported(tmp_path, DPO)[0].notes
+
+
+def test_an_adapter(tmp_path: Path) -> None:
+    lora = {"use_peft": True, "lora_r": 8, "lora_alpha": 24, "lora_dropout": 0.05, "lora_target_modules": ["q_proj", "v_proj"]}
+    found, stage = imported(tmp_path, {**DPO, **lora})
+    assert stage.model.adapter is not None
+    adapter = stage.model.adapter
+    assert (adapter.rank, adapter.alpha, adapter.targets) == (8, 24.0, ("q_proj", "v_proj"))
+    assert adapter.dropout == 0.0
+    assert told(found, "lora_dropout = 0.05", "switches dropout off")
+    _, stage = imported(tmp_path, {**DPO, **lora, "disable_dropout": False, "lora_target_modules": "all-linear"})
+    assert stage.model.adapter is not None
+    assert (stage.model.adapter.dropout, stage.train.dropout, stage.model.adapter.targets) == (0.05, True, "all-linear")
+    assert imported(tmp_path, {**DPO, **lora, "use_peft": False})[1].model.adapter is None
+
+
+def test_schedules(tmp_path: Path) -> None:
+    assert imported(tmp_path, {**DPO, "lr_scheduler_type": "constant"})[1].optim.warmup == 0.0
+    assert imported(tmp_path, {**DPO, "lr_scheduler_type": "constant_with_warmup"})[1].optim.schedule == "constant"
+    floor = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}}
+    assert imported(tmp_path, {**DPO, **floor})[1].optim.floor == 0.1
+    stepped = imported(tmp_path, {**DPO, "warmup_steps": 20, "max_steps": 400})[1]
+    assert (stepped.optim.warmup, stepped.train.updates) == (0.05, 400)
+
+
+def test_sources(tmp_path: Path) -> None:
+    def paths(config: dict[str, Any]) -> list[str]:
+        base = {key: value for key, value in DPO.items() if key != "dataset_name"}
+        stage = imported(tmp_path, {**base, **config})[1]
+        assert stage.data is not None
+        return [source.path for source in (*stage.data.train, *(stage.data.eval or ()))]
+
+    assert paths({"dataset_name": "pairs.jsonl"}) == ["pairs.jsonl"]
+    assert paths({"dataset_name": "org/d", "dataset_train_split": "train_prefs", "dataset_test_split": "test_prefs"}) == [
+        "hub:org/d@train_prefs",
+        "hub:org/d@test_prefs",
+    ]
+    assert paths({"datasets": [{"path": "json", "data_files": ["a.jsonl", "b.jsonl"]}, {"path": "org/e", "split": "validation"}]}) == [
+        "a.jsonl",
+        "b.jsonl",
+        "hub:org/e@validation",
+    ]
+    mixer = {"dataset_mixer": {"org/f": 1.0}, "dataset_splits": ["train_prefs", "test_prefs"]}
+    assert paths(mixer) == ["hub:org/f@train_prefs", "hub:org/f@test_prefs"]
+
+
+@pytest.mark.parametrize("loss", ["hinge", "robust", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "aot", "apo_zero", "discopop"])
+def test_a_loss_that_does_not_exist_here_is_refused(tmp_path: Path, loss: str) -> None:
+    with pytest.raises(ConfigError, match=f"loss_type.*'{loss}'.*sigmoid, ipo"):
+        imported(tmp_path, {**DPO, "loss_type": loss}, method="dpo")
+
+
+def test_the_method_is_told_by_keys_names_or_the_caller(tmp_path: Path) -> None:
+    bare = {"model_name_or_path": "m", "dataset_name": "d"}
+    with pytest.raises(ConfigError, match=r"cannot tell which of TRL's trainers.*no key tells; name the method"):
+        imported(tmp_path, bare)
+    with pytest.raises(ConfigError, match="cpo and kto"):
+        imported(tmp_path, {**bare, "cpo_alpha": 1.0, "desirable_weight": 1.0})
+    assert imported(tmp_path, bare, method="reward")[1].objectives[0].name == "bradley_terry"
+    assert imported(tmp_path, bare, name="my_orpo.yaml")[1].objectives[0].name == "orpo"
+    assert imported(tmp_path, {**bare, "simpo_gamma": 0.5, "cpo_alpha": 0.0, "loss_type": "simpo"}, name="simpo.yaml")[1].objectives[0].name == "simpo"
+    with pytest.raises(ConfigError, match="CPO itself"):
+        imported(tmp_path, {**bare, "loss_type": "sigmoid"}, name="cpo.yaml")
+    with pytest.raises(ConfigError, match=r"no such method.*'ppo'"):
+        imported(tmp_path, bare, method="ppo")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a\n", "a configuration is a mapping"),
+        ("1: x\n", "a configuration is a mapping"),
+        ("lr: 3\n", "not recognised"),
+        ("loss_type: [sigmoid\n", "not YAML"),
+        ("loss_type: sigmoid\ndataset_name: d\n", "model_name_or_path: a required field"),
+        ("loss_type: sigmoid\nmodel_name_or_path: m\n", "dataset_name: a required field"),
+        ("loss_type: sigmoid\nmodel_name_or_path: m\ndataset_name: d\nbeta: high\n", "beta.*'high'.*a number"),
+        ("loss_type: sigmoid\nmodel_name_or_path: m\ndataset_name: d\ngradient_accumulation_steps: 1.5\n", "a whole number"),
+        ("loss_type: sigmoid\nmodel_name_or_path: [m]\ndataset_name: d\n", "model_name_or_path.*text"),
+        ("loss_type: sigmoid\nmodel_name_or_path: m\ndataset_name: d\nuse_peft: 3\n", "use_peft.*true or false"),
+    ],
+)
+def test_wrong_files_are_refused_with_field_and_value(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=said) as refused:
+        import_config(path)
+    assert str(path) in str(refused.value)
+
+
+def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        import_config(tmp_path / "nowhere.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        import_config(tmp_path / "b.yaml")
+
+
+def test_importing_loads_no_torch() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, attune.config.importers; print('torch' in sys.modules)"], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "False"
