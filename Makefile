@@ -23,7 +23,7 @@ check: setup ## style, types, layers, budgets
 
 docs: setup ## the documentation, built strict into docs/site
 	@$(BIN)/python docs/generate.py
-	@$(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml
 
 clean: ## everything that was made, but for the runs
-	@rm -rf .venv build dist *.egg-info docs/site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv build dist *.egg-info docs/build docs/site .mypy_cache .ruff_cache .pytest_cache .hypothesis
