@@ -150,7 +150,7 @@ def sample(
 def world(
     folder: Annotated[Path, typer.Argument(help="Where the model and the data go.")],
     seed: Seed = 0,
-    train: Annotated[bool, typer.Option(help="Fine-tune the model on the world's demonstrations (about a minute).")] = True,
+    train: Annotated[bool, typer.Option(help="Fine-tune the model on the world's demonstrations (a minute or two).")] = True,
     quiet: Quiet = False,
 ) -> None:
     """Builds a small world to play with: tokenizer, causal LM, demonstrations, preferences and prompts with an exact gold reward."""
@@ -193,10 +193,11 @@ def import_config(
 @data_app.command()
 def prepare(
     paths: Annotated[list[str], typer.Argument(help="Files, folders, patterns or hub:ORG/NAME@SPLIT.")],
-    out: Annotated[Path, typer.Option("--out", help="A .jsonl or .parquet file, or a folder for shards.")],
+    out: Annotated[Path, typer.Option("--out", help="A .jsonl or .parquet file.")],
     format: Format = None,
+    shard: Annotated[int | None, typer.Option("--shard", help="Groups a file: writes several, numbered before the suffix.", min=1)] = None,
 ) -> None:
     """Reads feedback in any format, joins equal prompts across all files, and writes attune's own format."""
     from attune.data.prepare import prepare as prepare_files
 
-    print(prepare_files(paths, out, format=format).summary())
+    print(prepare_files(paths, out, format=format, shard=shard).summary())

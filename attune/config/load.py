@@ -17,9 +17,15 @@ from attune.core.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML (no tags that build objects) in which 1e-5 is a number, as everywhere else."""
+    """Safe YAML (no tags that build objects) whose scalars are those of YAML 1.2: 1e-5 is a number, and off, on, yes and no are words."""
+
+    yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
@@ -61,7 +67,8 @@ def build_recipe(raw: Mapping[str, Any], overrides: Sequence[str] = (), *, file:
     merged = []
     for stage in stages:
         own = [text.partition(".")[2] for text in overrides if text.split(".")[0] == stage["name"]]
-        merged.append(_overridden(_merge(defaults, stage), own, names))
+        below = defaults if "objectives" in stage or "data" in stage else {key: value for key, value in defaults.items() if key != "data"}
+        merged.append(_overridden(_merge(below, stage), own, names))
     return _validated({"name": name, "stages": merged}, single=False, file=file)
 
 

@@ -90,6 +90,15 @@ class NamedConfig(Section):
     """Checked against its signature before anything is loaded."""
 
 
+def _several(value: Any) -> Any:
+    """One is short for a list of one; a name is short for a function with its defaults."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return tuple({"name": item} if isinstance(item, str) else item for item in items)
+
+
+Signals = Annotated[tuple[NamedConfig, ...], BeforeValidator(_several), Field(min_length=1)]
+
+
 class ObjectiveConfig(NamedConfig):
     """One objective of the weighted sum."""
 
@@ -106,8 +115,8 @@ class DataConfig(Section):
     """Sources to evaluate on during training; None: a share of the training prompts is held out."""
     eval_share: Share = 0.1
     """Share of prompts held out where `eval` is not given; 0: no evaluation."""
-    signal: NamedConfig = NamedConfig(name="all_pairs")
-    """How feedback becomes pairs, labels or demonstrations."""
+    signal: Signals = (NamedConfig(name="all_pairs"),)
+    """How feedback becomes pairs, labels or demonstrations: one function by name, or several that are added up."""
     annotators: Literal["all", "people"] | tuple[str, ...] = "all"
     """Whose verdicts and ratings count: everybody's, people's (no judge model, program or gold label), or those of a list of ids."""
     max_bad: Share = 0.05
@@ -166,7 +175,7 @@ class TrainConfig(Section):
     patience: Count | None = None
     """Evaluations without a lower evaluation loss after which training stops and the best weights are kept; None: never."""
     save_every: Count | None = None
-    """Updates between checkpoints; None: none until the end."""
+    """Updates between checkpoints, from which `--resume` goes on; None: no checkpoints, only the model at the end."""
     keep_last: Count = 2
     """Number of checkpoints kept."""
     track_start: bool = True

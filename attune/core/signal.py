@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -38,3 +39,19 @@ class Signal:
         """The responses that any part of the signal speaks of, rising."""
         named = {index for pair in self.pairs for index in (pair.first, pair.second)}
         return tuple(sorted(named | set(self.demos) | set(self.labels) | set(self.scores)))
+
+
+def joined(signals: Sequence[Signal]) -> Signal:
+    """Returns one signal that says what all of them say: pairs behind each other, demonstrations once, later labels and scores before earlier ones."""
+    if len(signals) == 1:
+        return signals[0]
+    dropped: Counter[str] = Counter()
+    for signal in signals:
+        dropped.update(signal.dropped)
+    return Signal(
+        pairs=tuple(pair for signal in signals for pair in signal.pairs),
+        demos=tuple(sorted({index for signal in signals for index in signal.demos})),
+        labels={index: label for signal in signals for index, label in signal.labels.items()},
+        scores={index: score for signal in signals for index, score in signal.scores.items()},
+        dropped=dict(dropped),
+    )

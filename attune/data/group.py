@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from attune.core.record import Group, Response
+from attune.core.record import MAIN, Group, Response
 from attune.data.account import Account
 from attune.data.codec import digest, pack
 
@@ -23,19 +23,24 @@ ALSO = "also"
 
 
 def key(group: Group) -> str:
-    """Returns what two groups must share to be joined: prompts (turns, tools, images, template arguments), user and criterion; without prompts, the id.
+    """Returns what two groups must share to be joined: the main prompt and all others (turns, tools, images, template arguments), user and criterion.
+
+    Groups without a main prompt, or without any, share their id: their responses answer prompts of their own (one a model, one a side).
 
     Returns:
         64 hex digits; equal for equal content, whatever file or line it came from.
     """
-    if not group.contexts:
+    if MAIN not in group.contexts:
         return digest(["id", group.id, group.user, group.criterion])
-    prompts = {name: [prompt.content, prompt.tools, prompt.images, prompt.meta.get(TEMPLATE)] for name, prompt in group.contexts.items()}
-    return digest(["prompts", prompts, group.user, group.criterion])
+    return digest(["prompts", _prompts(group), group.user, group.criterion])
+
+
+def _prompts(group: Group) -> dict[str, Any]:
+    return {name: [prompt.content, prompt.tools, prompt.images, prompt.meta.get(TEMPLATE)] for name, prompt in group.contexts.items()}
 
 
 def merge(groups: Iterable[Group]) -> list[Group]:
-    """Joins groups with equal `key`, in order of first appearance.
+    """Joins groups with equal `key`, in order of first appearance; contexts of one name that differ keep two groups apart.
 
     Two responses of different groups are one when content, generator and context are equal and nothing else about them disagrees (what
     one lacks, the other fills in; spans of both are kept). Two responses of the same group stay two, even if equal: somebody compared
@@ -47,10 +52,24 @@ def merge(groups: Iterable[Group]) -> list[Group]:
     Returns:
         The joined groups; the first one's id, source and meta win, the others are listed in meta under "also".
     """
-    together: dict[str, list[Group]] = {}
+    together: dict[str, list[list[Group]]] = {}
+    found: list[list[Group]] = []
     for group in groups:
-        together.setdefault(key(group), []).append(group)
-    return [join(same) for same in together.values()]
+        families = together.setdefault(key(group), [])
+        family = next((family for family in families if all(_compatible(group, one) for one in family)), None)
+        if family is None:
+            family = []
+            families.append(family)
+            found.append(family)
+        family.append(group)
+    return [join(same) for same in found]
+
+
+def _compatible(one: Group, other: Group) -> bool:
+    if MAIN in one.contexts:
+        return True  # the key holds every prompt
+    ours, theirs = _prompts(one), _prompts(other)
+    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
 
 
 def unique(groups: Iterable[Group], account: Account) -> Iterator[Group]:
@@ -104,7 +123,8 @@ def join(same: Sequence[Group]) -> Group:
         ]
         ratings += [replace(rating, response=moved[rating.response]) for rating in group.ratings]
         also += [_trace(first, group), *group.meta.get(ALSO, ())]
-    return replace(first, responses=tuple(responses), verdicts=tuple(verdicts), ratings=tuple(ratings), meta={**first.meta, ALSO: also})
+    contexts = {name: prompt for group in reversed(same) for name, prompt in group.contexts.items()}
+    return replace(first, contexts=contexts, responses=tuple(responses), verdicts=tuple(verdicts), ratings=tuple(ratings), meta={**first.meta, ALSO: also})
 
 
 def _place(group: Group, responses: list[Response], positions: dict[str, list[int]]) -> list[int]:

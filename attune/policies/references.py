@@ -55,6 +55,11 @@ class ModelReference:
             return self._policy.outputs(encoded, ("logp",))["logp"]
 
 
+def as_it_is(policy: CausalPolicy) -> ModelReference:
+    """Returns the policy's own weights, whatever they are when asked: its start, for whoever asks before the first update."""
+    return ModelReference(policy, nullcontext, adapter=True)
+
+
 def frozen_copy(policy: CausalPolicy) -> ModelReference:
     """Returns the policy as it is now, in weights of its own. With an adapter, `adapter_off` needs no second model."""
     module = copy.deepcopy(policy.module).requires_grad_(False)

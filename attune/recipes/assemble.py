@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune.config.recipe import DataConfig, ModelConfig, Recipe, SourceConfig, Stage
 from attune.core.errors import ConfigError
 from attune.core.record import Group
-from attune.core.signal import Signal
+from attune.core.signal import Signal, joined
 from attune.core.spec import check_params, method, module, modules
 from attune.data.account import Account
 from attune.data.mix import mix
@@ -59,13 +61,15 @@ def objectives_of(stage: Stage) -> list[Objective]:
 
 
 def signal_of(data: DataConfig) -> SignalFn:
-    """Returns the function that turns a group into the stage's signal, hearing the annotators that count."""
-    fn = signal_function(data.signal.name)
-    params = check_params(f"data.signal.params ({data.signal.name})", fn, data.signal.params)
+    """Returns the function that turns a group into the stage's signal: what all named ones say, hearing the annotators that count."""
+    fns = []
+    for config in data.signal:
+        fn = signal_function(config.name)
+        fns.append(partial(fn, **check_params(f"data.signal.params ({config.name})", fn, config.params)))
 
     def signal(group: Group) -> Signal:
         kept, left_out = heard(group, data.annotators)
-        said = fn(kept, **params)
+        said = joined([fn(kept) for fn in fns])
         return replace(said, dropped={**said.dropped, "verdict or rating: of another annotator": left_out}) if left_out else said
 
     return signal
@@ -135,6 +139,11 @@ def load_model(config: ModelConfig, *, path: str, dropout: bool = False) -> Caus
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    chat = config.chat
+    if chat not in ("auto", "none"):
+        if not Path(chat).is_file():
+            raise ConfigError("no such file", field="model.chat", value=chat, allowed="auto, none, or the path of a Jinja template")
+        chat = Path(chat).read_text("utf-8")
     adapter: dict[str, Any] | None = None
     if config.adapter is not None:
         adapter = {"path": config.adapter.path} if config.adapter.path else config.adapter.model_dump(exclude={"path"})
@@ -146,7 +155,7 @@ def load_model(config: ModelConfig, *, path: str, dropout: bool = False) -> Caus
         trust_remote_code=config.trust_remote_code,
         adapter=adapter,
         layout=config.layout,
-        chat=config.chat,
+        chat=chat,
         max_prompt_tokens=config.max_prompt_tokens,
         max_response_tokens=config.max_response_tokens,
         overlong=config.overlong,

@@ -15,12 +15,13 @@ WIDTH = 110
 def overview() -> str:
     """Returns a table of all objectives and presets, by what they eat."""
     lines: list[str] = []
+    width = max(len(found.name) for found in methods())
     for kind in sorted({found.kind for found in methods()}):
         lines += [f"{kind}"]
         for found in methods():
             if found.kind == kind:
                 of = f"{found.spec.fn.__name__} with {_settings(found.params)}" if found.params else summary(found)
-                lines.append(f"  {found.name:<18} {of}")
+                lines.append(f"  {found.name:<{width}}  {of}")
         lines.append("")
     return "\n".join([*lines, "attune methods NAME describes one; objectives: [{name: NAME, params: {...}}] in a recipe uses it"])
 

@@ -169,6 +169,7 @@ def _kl(policy: Any, start: Any, samples: Sequence[Group]) -> dict[str, Any]:
     import torch
 
     ratios: list[float] = []
+    clusters: list[str] = []
     for group in samples:
         refused = policy.admit(group)
         rows = [Row(group=0, response=index) for index in range(len(group.responses)) if index not in refused]
@@ -177,7 +178,8 @@ def _kl(policy: Any, start: Any, samples: Sequence[Group]) -> dict[str, Any]:
             with torch.no_grad():
                 difference_NT = policy.outputs(encoded, ("logp",))["logp"] - start.outputs(encoded, ("logp",))["logp"]
             ratios += torch.where(encoded.mask, difference_NT, 0.0).sum(-1).tolist()
-    estimate = mean_estimate(ratios) if ratios else None
+            clusters += [group.id] * len(rows)
+    estimate = mean_estimate(ratios, clusters=clusters) if ratios else None
     said = estimate.to_dict() if estimate else {"value": float(np.nan), "low": None, "high": None, "num": 0}
     return {"kind": "mean", "title": "KL(trained || start), on the trained model's samples", **said, "unit": "nats a response", "better": None, "baseline": 0.0}
 

@@ -19,9 +19,9 @@ from attune.recipes.progress import Watcher
 from attune.runs.directory import RunDirectory
 from attune.training.columns import frozen_columns
 from attune.training.engine import Outcome, train
-from attune.training.source import Intake, Item, take
+from attune.training.source import FEEDBACK, Intake, Item, take, usable
 from attune.training.trackers import open_trackers
-from attune.training.update import Learner
+from attune.training.update import Learner, Objective
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,6 +105,9 @@ def prepare(stage: Stage, run: RunDirectory | None, *, model_path: str, watcher:
         run.write_json("doctor.json", diagnosis.to_dict())
     if not items:
         raise ConfigError("nothing is left to train on", field="data.train", value=dict(intake.reasons), mend="`attune doctor` says what became of the records")
+    check_fed(objectives, items, [config.name for config in stage.data.signal])
+    if any(objective.spec.rows for objective in objectives):
+        check_mismatched(policy, [*items, *held_out])
     per_pass = stage.train.groups_per_pass or stage.train.groups_per_update
     names = sorted({pair.annotator for item in items for pair in item.signal.pairs if pair.annotator})
     frozen = {}
@@ -117,6 +120,7 @@ def prepare(stage: Stage, run: RunDirectory | None, *, model_path: str, watcher:
                 need_reference="ref_logp" in needs,
                 track_start=stage.train.track_start,
                 continued=stage.model.adapter is not None and stage.model.adapter.path is not None,
+                other_rows=any(objective.spec.rows for objective in objectives),
                 groups_per_pass=per_pass,
                 folder=str(run / "cache"),
                 on_progress=lambda done, total: advance(done, f"{total} groups"),
@@ -124,6 +128,34 @@ def prepare(stage: Stage, run: RunDirectory | None, *, model_path: str, watcher:
     annotators = {name: number for number, name in enumerate(names, start=1)}
     learner = Learner(policy, objectives, frozen=frozen, groups_per_pass=stage.train.groups_per_pass, annotators=annotators)
     return Prepared(policy, learner, items, held_out, feedback)
+
+
+def check_fed(objectives: Sequence[Objective], items: Sequence[Item], signals: Sequence[str]) -> None:
+    """Raises ConfigError where an objective reads feedback that the signal never makes: it would train nothing, silently."""
+    for objective in objectives:
+        needs = [name for name in FEEDBACK if name in objective.spec.needs]
+        if needs and not any(usable(item.signal, needs) for item in items):
+            allowed = "for pairs all_pairs, vote ...; for labels thumbs, win_lose; for demonstrations demonstrations; or several of them"
+            said = ", ".join(signals)
+            raise ConfigError(
+                f"the objective {objective.name} reads {', '.join(needs)}, which the signal never makes", field="data.signal", value=said, allowed=allowed
+            )
+
+
+def check_mismatched(policy: Any, items: Sequence[Item]) -> None:
+    """Raises ConfigError where a response read under another group's prompt could outgrow the model's positions, in the middle of a run."""
+    rows = [(item.group, Row(group=0, response=index, context=item.group.responses[index].context)) for item in items for index in item.signal.responses]
+    tokens = [policy.tokens(group, row) for group, row in rows]
+    longest = max(len(one.prompt_ids) for one in tokens) + max(len(one.response_ids) for one in tokens)
+    if policy.max_positions is not None and longest > policy.max_positions:
+        mend = "set model.max_prompt_tokens and model.max_response_tokens so that any prompt fits with any response"
+        raise ConfigError(
+            "the longest prompt with the longest response outgrows the model's positions",
+            field="model",
+            value=longest,
+            allowed=f"at most {policy.max_positions}",
+            mend=mend,
+        )
 
 
 def write_account(run: RunDirectory, feedback: Feedback, policy: Any, intake: Intake, held_intake: Intake, items: Sequence[Item]) -> None:

@@ -167,7 +167,8 @@ def _put_moments(module: torch.nn.Module, optimizer: torch.optim.Optimizer, mome
     optimizer.state.clear()
     for key, value in moments.items():
         name, _, moment = key.rpartition("|")
-        optimizer.state[parameters[name]][moment] = value
+        parameter = parameters[name]
+        optimizer.state[parameter][moment] = value if moment == "step" else value.to(parameter.device)
 
 
 def _sync(path: Path) -> None:

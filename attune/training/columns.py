@@ -13,7 +13,7 @@ from attune.config.recipe import ReferenceConfig
 from attune.core.protocols import Encoded
 from attune.policies.adapters import has_adapter
 from attune.policies.causal import CausalPolicy
-from attune.policies.references import CachedReference, Reference, adapter_as_loaded, adapter_off, cached, frozen_copy
+from attune.policies.references import CachedReference, Reference, adapter_as_loaded, adapter_off, as_it_is, cached, frozen_copy
 from attune.training.layout import lay_out
 from attune.training.source import Item
 from attune.training.update import Frozen
@@ -25,16 +25,18 @@ class Sealed:
     Args:
         known: holds the rows that were computed.
         seen: the content keys of those rows.
-        reference: computes the others.
+        reference: computes the others; None: there are no others.
     """
 
-    def __init__(self, known: CachedReference, seen: frozenset[str], reference: Reference) -> None:
+    def __init__(self, known: CachedReference, seen: frozenset[str], reference: Reference | None) -> None:
         self._known, self._seen, self._reference = known, seen, reference
 
     def logp(self, encoded: Encoded) -> Tensor:
         """Returns [N,T] nats."""
-        source: Frozen = self._known if self._seen.issuperset(encoded.keys) else self._reference
-        return source.logp(encoded)
+        if self._seen.issuperset(encoded.keys):
+            return self._known.logp(encoded)
+        assert self._reference is not None, "a row whose reference was not computed before training"
+        return self._reference.logp(encoded)
 
 
 def frozen_columns(
@@ -45,6 +47,7 @@ def frozen_columns(
     need_reference: bool,
     track_start: bool,
     continued: bool,
+    other_rows: bool,
     groups_per_pass: int,
     folder: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -58,6 +61,7 @@ def frozen_columns(
         need_reference: whether an objective reads ref_logp.
         track_start: whether the change since the start is logged.
         continued: whether the policy's adapter was trained before; a new one changes nothing at the start.
+        other_rows: whether training reads rows beyond each response under its own prompt; only they need the reference's weights later.
         groups_per_pass: groups computed at once.
         folder: where numbers are kept if `reference.cache` is "disk".
         on_progress: called with groups done and groups in all.
@@ -65,7 +69,11 @@ def frozen_columns(
     start = _start(policy, continued)
     ref = start if reference.source == "auto" else reference.source
     wanted = {name: source for name, source, needed in (("ref_logp", ref, need_reference), ("start_logp", start, track_start)) if needed}
-    made = {source: _made(policy, source, items, reference.cache, groups_per_pass, folder, on_progress) for source in dict.fromkeys(wanted.values())}
+    folder = folder if reference.cache == "disk" else None
+    made: dict[str, Frozen] = {}
+    for source in dict.fromkeys(wanted.values()):
+        later = _MAKE[source](policy) if reference.cache == "off" or other_rows else None
+        made[source] = later if reference.cache == "off" and later else _filled(policy, source, later, items, groups_per_pass, folder, on_progress)
     return {name: made[source] for name, source in wanted.items()}
 
 
@@ -79,19 +87,17 @@ def _start(policy: CausalPolicy, continued: bool) -> str:
     return "adapter_loaded" if continued else "adapter_off"
 
 
-def _made(
+def _filled(
     policy: CausalPolicy,
     source: str,
+    later: Reference | None,
     items: Sequence[Item],
-    cache: str,
     groups_per_pass: int,
     folder: str | None,
     on_progress: Callable[[int, int], None] | None,
-) -> Frozen:
-    reference = _MAKE[source](policy)
-    if cache == "off":
-        return reference
-    known = cached(reference, folder=folder if cache == "disk" else None)
+) -> Sealed:
+    """Computes the rows of all items with the policy as it stands: at its start it is its own reference, and no second model is held."""
+    known = cached(as_it_is(policy) if source == "initial" else _MAKE[source](policy), folder=folder)
     groups = [item.group for item in items]
     seen: set[str] = set()
     for start in range(0, len(items), groups_per_pass):
@@ -102,4 +108,4 @@ def _made(
         if on_progress is not None:
             on_progress(chunk.stop, len(items))
     known.flush()
-    return Sealed(known, frozenset(seen), reference)
+    return Sealed(known, frozenset(seen), later)

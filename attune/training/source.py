@@ -87,9 +87,13 @@ def take(groups: Iterable[Group], signal: SignalFn, policy: Policy, needs: Seque
     return items, intake
 
 
+FEEDBACK = ("pairs", "demo", "label", "score")
+"""Columns that only the signal can fill."""
+
+
 def usable(signal: Signal, needs: Sequence[str]) -> bool:
     """Returns whether a signal fills a feedback column that is needed; where none is needed, whether it names any response."""
-    filled = {"pairs": bool(signal.pairs), "demo": bool(signal.demos), "label": bool(signal.labels), "score": bool(signal.scores)}
+    filled = dict(zip(FEEDBACK, map(bool, (signal.pairs, signal.demos, signal.labels, signal.scores)), strict=True))
     wanted = [name for name in filled if name in needs]
     return any(filled[name] for name in wanted) if wanted else bool(signal.responses)
 

@@ -41,6 +41,10 @@ def test_numbers_are_numbers() -> None:
     assert parse_yaml("a: 1.5e+3")["a"] == 1500.0
 
 
+def test_off_is_a_word_and_false_is_not() -> None:
+    assert parse_yaml("[off, no, false, True]") == ["off", "no", False, True]
+
+
 def test_tags_that_build_objects_are_refused() -> None:
     with pytest.raises(ConfigError):
         parse_yaml("!!python/object/apply:os.system ['true']")

@@ -105,7 +105,7 @@ def test_the_judges_sheet_can_be_put_together_again(shared_data: Path) -> None:
     for record, group in zip(read_table(shared_data / name), read(shared_data / name, group_equal=False), strict=True):
         parts = {
             "Task Description": group.meta["judge_task"],
-            "The instruction to evaluate": text_of(group.prompt.content),
+            "The instruction to evaluate": text_of(group.contexts[record["response_source"]].content),
             "Response to evaluate": group.responses[0].content,
             "Reference Answer (Score 5)": group.meta["reference"],
             "Score Rubrics": f"[{group.criterion}]\n{group.meta['grades']}",

@@ -1,11 +1,14 @@
-"""Prometheus' evaluation sets: an answer graded from 1 to 5 on a rubric by GPT-4, several times, each grade with written feedback."""
+"""Prometheus' evaluation sets: an answer graded from 1 to 5 on a rubric by GPT-4, several times, each grade with written feedback.
+
+The answers to one question (`idx`) make one group. Each names its own context: in a second turn the prompt holds what its model said in the first.
+"""
 
 from __future__ import annotations
 
 import re
 
 from attune.core.errors import RecordError
-from attune.core.record import Group, Rating, Response, Source
+from attune.core.record import MAIN, Group, Rating, Response, Source
 from attune.data import fields
 from attune.data.format import Format, Record
 from attune.data.parts import JUDGE, asked, below, whole
@@ -46,9 +49,9 @@ def _parse(record: Record, source: Source) -> tuple[Group]:
     )
     return (
         Group(
-            id=f"prometheus-{whole(record, 'idx')}-{generator}",
-            contexts=asked(sheet["prompt"]),
-            responses=(Response(content=sheet["response"], generator=generator),),
+            id=f"prometheus-{whole(record, 'idx')}",
+            contexts={generator: asked(sheet["prompt"])[MAIN]},
+            responses=(Response(content=sheet["response"], generator=generator, context=generator),),
             ratings=ratings,
             criterion=sheet["criterion"],
             source=source,

@@ -7,6 +7,7 @@ import pytest
 from attune.core.errors import RecordError
 from attune.core.record import Source
 from attune.data.formats.prometheus_rubric import FORMAT
+from attune.data.group import merge
 
 SOURCE = Source(file="rubric.jsonl", line=1, format="prometheus_rubric")
 SHEET = """###Task Description:
@@ -45,8 +46,8 @@ RECORD: dict[str, Any] = {
 def test_the_sheet_is_cut_into_its_parts() -> None:
     (group,) = FORMAT.parse(RECORD, SOURCE)
     assert FORMAT.recognises(RECORD)
-    assert group.id == "prometheus-83-chatgpt"
-    assert group.prompt.content == ({"role": "user", "content": "Write a line.\n\nWith an input."},)
+    assert group.id == "prometheus-83"
+    assert group.contexts["chatgpt"].content == ({"role": "user", "content": "Write a line.\n\nWith an input."},)
     assert [(response.content, response.generator) for response in group.responses] == [("A line,\n\nin two parts.", "chatgpt")]
     assert group.criterion == "Is it a line?"
     assert group.meta == {
@@ -83,3 +84,14 @@ def test_a_wrong_value_names_its_field(change: dict[str, Any], field: str) -> No
     with pytest.raises(RecordError) as caught:
         list(FORMAT.parse(RECORD | change, SOURCE))
     assert caught.value.field == field
+
+
+def test_the_answers_to_one_question_are_one_group_with_a_context_each() -> None:
+    other = {**RECORD, "response_source": "llama2_chat_13b", "instruction": RECORD["instruction"].replace("Write a line.", "Write another line.")}
+    elsewhere = {**other, "response_source": "chatgpt"}
+    parsed = [FORMAT.parse(record, SOURCE)[0] for record in (RECORD, other, elsewhere)]
+    joined, apart = merge(parsed)
+    assert [(response.generator, response.context) for response in joined.responses] == [("chatgpt", "chatgpt"), ("llama2_chat_13b", "llama2_chat_13b")]
+    assert sorted(joined.contexts) == ["chatgpt", "llama2_chat_13b"]
+    assert len(joined.ratings) == 6
+    assert apart.contexts["chatgpt"] != joined.contexts["chatgpt"], "one name with two prompts keeps two groups apart"

@@ -1,0 +1,84 @@
+"""What a training stage refuses, and how signals, references and adapters meet in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attune.core.errors import ConfigError
+from attune.recipes.run import run
+from attune.recipes.train_stage import check_mismatched
+from attune.runs.directory import RunDirectory
+from attune.training.source import Item
+from attune.worlds.language import Built
+from tests import tiny
+from tests.training.helpers import items
+
+FEW = ["train.updates=3", "train.groups_per_update=6", "optim.lr=1e-3", "optim.warmup=0", "train.eval_every=3"]
+
+
+def go(world: Built, place: Path, *overrides: str) -> list[dict[str, Any]]:
+    run("dpo", [f"model.path={world.model}", f"data.train={world.preferences}", *FEW, *overrides], directory=place, quiet=True)
+    return list(RunDirectory(place).lines("metrics.jsonl"))
+
+
+def test_an_objective_that_the_signal_never_feeds_is_refused(world: Built, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sft reads demo"):
+        go(world, tmp_path, "objectives=[{name: dpo}, {name: sft}]")
+
+
+def test_two_signals_feed_two_objectives(world: Built, tmp_path: Path) -> None:
+    """DPO with imitation of the best response: both terms move, and the weighted sum is the loss."""
+    both = "data.signal=[all_pairs, {name: demonstrations, params: {which: best}}]"
+    lines = go(world, tmp_path, "objectives=[{name: dpo}, {name: sft, weight: 0.5}]", both)
+    assert lines[0]["loss"] == pytest.approx(lines[0]["loss/dpo"] + 0.5 * lines[0]["loss/sft"], rel=1e-6)
+    assert lines[-1]["loss/sft"] < lines[0]["loss/sft"]
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "off"])
+def test_a_reference_is_the_same_however_it_is_kept(world: Built, tmp_path: Path, cache: str) -> None:
+    lines = go(world, tmp_path / cache, f"reference.cache={cache}")
+    off = go(world, tmp_path / "again", "reference.cache=off") if cache != "off" else lines
+    assert lines[0]["loss"] == pytest.approx(0.6931471805599453, abs=2e-5)
+    assert lines[-1]["loss"] == pytest.approx(off[-1]["loss"], abs=1e-4)
+
+
+def test_no_second_model_is_held_where_every_row_is_known() -> None:
+    from attune.config.recipe import ReferenceConfig
+    from attune.training.columns import frozen_columns
+
+    policy, batch = tiny.policy(), items(4)
+    made = frozen_columns(
+        policy, batch, reference=ReferenceConfig(), need_reference=True, track_start=True, continued=False, other_rows=False, groups_per_pass=2
+    )
+    encoded = policy.collate([item.group for item in batch], tiny.rows([item.group for item in batch]))
+    before = made["ref_logp"].logp(encoded)
+    with torch.no_grad():
+        for parameter in policy.module.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(made["ref_logp"].logp(encoded), before)
+    assert made["start_logp"] is made["ref_logp"]
+
+
+def test_a_row_that_could_outgrow_the_positions_is_refused_before_training() -> None:
+    policy = tiny.policy(positions=64)
+    groups = [Item(item.group, item.signal) for item in items(3)]
+    check_mismatched(policy, groups)
+    with pytest.raises(ConfigError, match="outgrows"):
+        check_mismatched(tiny.policy(positions=12), groups)
+
+
+def test_lora_trains_the_adapter_alone_and_leaves_a_merged_model(world: Built, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    lines = go(world, tmp_path, "model.adapter.rank=4", "optim.lr=1e-2", "model.adapter.alpha=8")
+    assert lines[0]["loss"] == pytest.approx(0.6931471805599453, abs=2e-5)
+    before, after = load_file(world.model / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
+    adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    name = "model.layers.0.self_attn.q_proj"
+    a, b = (adapter[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB")
+    assert torch.allclose(after[f"{name}.weight"], before[f"{name}.weight"] + 8 / 4 * b @ a, atol=1e-6)
+    assert torch.equal(after["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
