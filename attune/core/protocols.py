@@ -73,7 +73,9 @@ class Policy(Protocol):
 class Reward(Protocol):
     """Anything that says how good a response is."""
 
-    scope: Literal["prompt", "global"]
+    @property
+    def scope(self) -> Literal["prompt", "global"]: ...
+
     # whether scores may be compared across prompts
 
     def score(self, groups: Sequence[Group]) -> Sequence[Sequence[float]]:

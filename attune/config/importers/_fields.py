@@ -56,6 +56,14 @@ _REASONS = {
 }
 """Why a key has no counterpart, or what happens in its place."""
 
+_OF_THE_LOSS = frozenset(
+    {"sync_ref_model", "reference_free", "ref_model", "ref_model_adapters", "ld_alpha", "use_weighting", "pref_bco_weight", "train_on_prompt"}
+)
+"""Keys that change what is minimised: their notes come first."""
+
+_WORDS = {"yes": True, "on": True, "no": False, "off": False}
+"""What these words mean in the YAML of the other trainers, which is older than ours."""
+
 
 class Fields:
     """A configuration that remembers which of its keys were used.
@@ -104,7 +112,7 @@ class Fields:
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Returns whether something is switched on."""
-        value = self.take(name)
+        value = _plain(self.take(name))
         if value is not None and not isinstance(value, bool):
             raise self.wrong(name, value, "true or false")
         return default if value is None else value
@@ -129,14 +137,17 @@ class Fields:
         return ConfigError(f"cannot be carried over from {self.peer}", file=str(self.file), field=name, value=value, allowed=allowed)
 
     def finish(self, recipe: dict[str, Any]) -> Imported:
-        """Returns the recipe with all notes: what was said on the way, what was assumed, and every key that was not used."""
-        notes = list(self.notes)
-        for name, value in self.raw.items():
-            if name in self._used or not value or _SILENT.match(name):
-                continue
-            reason = _REASONS.get(name, "there is no such setting here")
-            notes.append(f"not carried over: {name} = {shorten(value)}: {reason}")
+        """Returns the recipe with all notes: every key that was not used, what was said on the way, and what was assumed; of the loss first."""
+        unused = {name: value for name, value in self.raw.items() if name not in self._used and _plain(value) and not _SILENT.match(name)}
+        told = {name: f"not carried over: {name} = {shorten(value)}: {_REASONS.get(name, 'there is no such setting here')}" for name, value in unused.items()}
+        first = [note for name, note in told.items() if name in _OF_THE_LOSS]
+        notes = [*first, *self.notes, *(note for name, note in told.items() if name not in _OF_THE_LOSS)]
         if self.assumed:
             said = ", ".join(f"{name} = {value:g}" for name, value in self.assumed.items())
             notes.append(f"not in the file, so {self.peer}'s own defaults were written down: {said}")
         return Imported(recipe, tuple(notes))
+
+
+def _plain(value: Any) -> Any:
+    """Returns a switch that is written as a word as what it means, anything else as it is."""
+    return _WORDS.get(value.lower(), value) if isinstance(value, str) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from attune.config.importers._fields import Fields
 
@@ -17,6 +17,37 @@ def name(fields: Fields) -> str:
     """Returns what the run is called: its name, else the last part of its output folder, else the file's name."""
     said = fields.text("run_name") or (fields.text("output_dir") or "").rstrip("/").rpartition("/")[2] or fields.file.stem
     return re.sub(r"[^\w.-]+", "-", said).strip("-.") or "run"
+
+
+def imitation(fields: Fields, *, key: str, weight: float, per: Literal["token", "row"]) -> dict[str, Any]:
+    """Returns the objective that imitates chosen responses beside a preference loss, and notes what it is a mean over.
+
+    Args:
+        fields: the configuration.
+        key: which of its keys ask for it, for the note.
+        weight: of the negative log-likelihood.
+        per: "token" where the peer takes one mean over all tokens of a pass, "row" where it takes one a response and then the mean of those.
+    """
+    over = "the tokens of all chosen responses" if per == "token" else "each chosen response's tokens and then over these responses"
+    fields.notes.append(
+        f"{key} is the objective sft with weight {weight:g}: a mean over {over} of a whole update here, of one device's pass there; "
+        "a response chosen in several pairs counts once here"
+    )
+    return {"name": "sft", "params": {"per": per}, "weight": weight}
+
+
+def signal(name: str, *, imitated: bool) -> Any:
+    """Returns `data.signal`: what feeds the main objective, and where one imitates beside it, the responses that somebody called good.
+
+    Args:
+        name: all_pairs or thumbs, for pairs and labels; demonstrations.
+        imitated: whether an objective reads demonstrations beside these.
+    """
+    if not imitated:
+        return {"name": name}
+    # A response that won any of its comparisons is chosen there, also where another one of the same prompt won more.
+    good = {"which": "all", "by": "ratings", "above": 0.5} if name == "thumbs" else {"which": "all", "above": 0.0}
+    return [{"name": name}, {"name": "demonstrations", "params": good}]
 
 
 def optim(fields: Fields, *, lr: float) -> dict[str, Any]:
@@ -91,12 +122,13 @@ def train(fields: Fields, *, dropout: bool) -> dict[str, Any]:
     }
     if updates and updates > 0:
         found["updates"] = updates
-    if (fields.text("save_strategy") or "steps") == "steps":
-        save = fields.number("save_steps") or _SAVE_STEPS
-        if save >= 1:
-            found["save_every"] = int(save)
-        else:
-            fields.notes.append(f"save_steps = {save:g} is a share; train.save_every counts updates and is left out")
+    strategy = fields.take("save_strategy") or "no" if "save_strategy" in fields else "steps"
+    save = fields.number("save_steps") or _SAVE_STEPS
+    if strategy == "steps" and save >= 1:
+        found["save_every"] = int(save)
+    elif strategy != "no":
+        said = f"save_steps = {save:g} is a share" if strategy == "steps" else f"save_strategy = {strategy!r}"
+        fields.notes.append(f"{said}, and train.save_every counts updates: no checkpoints are written unless it is set, only the model at the end")
     trackers = [tracker for tracker in fields.names("report_to") if tracker in _TRACKERS]
     if trackers:
         found["log_to"] = trackers
@@ -107,7 +139,7 @@ def evaluates(fields: Fields, found: dict[str, Any]) -> bool:
     """Returns whether the peer evaluates during training, and writes down how often into the section `train`."""
     strategy = fields.take("eval_strategy", "evaluation_strategy") or "no"
     every = fields.number("eval_steps")
-    if strategy in ("no", False):
+    if strategy in ("no", "off", False):
         return False
     if strategy == "steps" and every is not None and every >= 1:
         found["eval_every"] = int(every)

@@ -33,7 +33,7 @@ def recipe(fields: Fields, method: str | None) -> Imported:
     if kind not in ("lora", "full"):
         raise fields.wrong("finetuning_type", kind, "lora, full")
     acts = stage in ("sft", "rm")
-    objective = _objective(fields, stage)
+    objectives = _objectives(fields, stage)
     train = _trainer.train(fields, dropout=acts)
     evaluated = _trainer.evaluates(fields, train)
     pure = fields.flag("pure_bf16")
@@ -54,33 +54,36 @@ def recipe(fields: Fields, method: str | None) -> Imported:
             "name": _trainer.name(fields),
             "seed": _trainer.seed(fields),
             "model": model,
-            "data": _data(fields, stage, evaluated=evaluated),
-            "objectives": [objective],
+            "data": _data(fields, stage, evaluated=evaluated, imitated=len(objectives) > 1),
+            "objectives": objectives,
             "optim": _trainer.optim(fields, lr=_LR),
             "train": train,
         }
     )
 
 
-def _objective(fields: Fields, stage: str) -> dict[str, Any]:
+def _objectives(fields: Fields, stage: str) -> list[dict[str, Any]]:
     if stage == "sft":
-        return {"name": "sft", "params": {"per": "token"}}
+        return [{"name": "sft", "params": {"per": "token"}}]
     if stage == "rm":
-        return {"name": "bradley_terry", "params": {}}
+        return [{"name": "bradley_terry", "params": {}}]
     beta = fields.number("pref_beta", default=0.1)
     if stage == "kto":
         params = {"lambda_d": fields.number("kto_chosen_weight") or 1.0, "lambda_u": fields.number("kto_rejected_weight") or 1.0}
         fields.notes.append("the reference point is a mean over mismatched rows of the whole update here, not of one device's batch")
-        return {"name": "kto", "params": {"beta": beta, **params}}
-    return _preference(fields, beta)
+        main = {"name": "kto", "params": {"beta": beta, **params}}
+    else:
+        main = _preference(fields, beta)
+    weight = fields.number("pref_ftx")
+    if not weight:
+        return [main]
+    if stage == "kto":
+        fields.notes.append("pref_ftx is multiplied by all rows over desirable rows of each pass there (2 where half are desirable), and by nothing here")
+    return [main, _trainer.imitation(fields, key="pref_ftx", weight=weight, per="row")]
 
 
 def _preference(fields: Fields, beta: float | None) -> dict[str, Any]:
     loss, smoothing = fields.text("pref_loss") or "sigmoid", fields.number("dpo_label_smoothing") or 0.0
-    imitation = fields.number("pref_ftx")
-    if imitation:
-        said = f"not carried over: pref_ftx = {imitation:g}, the chosen response's negative log-likelihood"
-        fields.notes.append(f"{said}: a signal gives pairs or demonstrations here, not both")
     if loss == "sigmoid":
         return {"name": "dpo", "params": {"beta": beta, "label_smoothing": smoothing}}
     if smoothing:
@@ -114,14 +117,14 @@ def _adapter(fields: Fields, *, acts: bool) -> dict[str, Any]:
     return {**found, "path": paths[0]}
 
 
-def _data(fields: Fields, stage: str, *, evaluated: bool) -> dict[str, Any]:
+def _data(fields: Fields, stage: str, *, evaluated: bool, imitated: bool) -> dict[str, Any]:
     folder = fields.text("dataset_dir") or "data"
     names = fields.names("dataset")
     if not names:
         raise ConfigError("a required field is missing", file=str(fields.file), field="dataset")
     info = _info(fields, folder)
-    signal = {"sft": "demonstrations", "kto": "thumbs"}.get(stage, "all_pairs")
-    found: dict[str, Any] = {"train": [_source(fields, folder, info, name) for name in names], "signal": {"name": signal}, "eval_share": 0.0}
+    signal = _trainer.signal({"sft": "demonstrations", "kto": "thumbs"}.get(stage, "all_pairs"), imitated=imitated)
+    found: dict[str, Any] = {"train": [_source(fields, folder, info, name) for name in names], "signal": signal, "eval_share": 0.0}
     if limit := fields.whole("max_samples"):
         found["limit"] = limit
     held_out, size = fields.names("eval_dataset"), fields.number("val_size") or 0.0

@@ -43,7 +43,7 @@ def recipe(fields: Fields, method: str | None) -> Imported:
         raise ConfigError("no such method", field="method", value=method, allowed=", ".join(_LR))
     kind = method or _kind(fields)
     drops = fields.flag("disable_dropout", default=kind != "sft")
-    objective = _objective(fields, kind)
+    objectives = _objectives(fields, kind)
     path = fields.text("model_name_or_path")
     if path is None:
         raise ConfigError("a required field is missing", file=str(fields.file), field="model_name_or_path")
@@ -54,6 +54,7 @@ def recipe(fields: Fields, method: str | None) -> Imported:
         "head": "scalar" if kind == "reward" else "lm",
         "dtype": _trainer.dtype(fields, half=False),
         "trust_remote_code": fields.flag("trust_remote_code"),
+        **_chat(fields),
         **_lengths(fields, kind),
     }
     if fields.flag("use_peft"):
@@ -66,8 +67,8 @@ def recipe(fields: Fields, method: str | None) -> Imported:
             "name": _trainer.name(fields),
             "seed": _trainer.seed(fields),
             "model": model,
-            "data": _data(fields, kind, evaluated=evaluated),
-            "objectives": [objective],
+            "data": _data(fields, kind, evaluated=evaluated, imitated=len(objectives) > 1),
+            "objectives": objectives,
             "optim": _trainer.optim(fields, lr=_LR[kind]),
             "train": train,
         }
@@ -93,13 +94,13 @@ def _kind(fields: Fields) -> str:
     raise ConfigError(f"cannot tell which of {NAME}'s trainers this is for: {found}", file=str(fields.file), mend=mend)
 
 
-def _objective(fields: Fields, kind: str) -> dict[str, Any]:
+def _objectives(fields: Fields, kind: str) -> list[dict[str, Any]]:
     makers = {"dpo": _dpo, "cpo": _simpo, "orpo": _orpo, "kto": _kto, "reward": _reward, "sft": _sft}
     return makers[kind](fields)
 
 
-def _dpo(fields: Fields) -> dict[str, Any]:
-    losses, weights = fields.names("loss_type") or ["sigmoid"], fields.take("loss_weights")
+def _dpo(fields: Fields) -> list[dict[str, Any]]:
+    losses = fields.names("loss_type") or ["sigmoid"]
     for loss in losses:
         if loss not in ("sigmoid", "ipo", "sft"):
             raise fields.wrong("loss_type", loss, "sigmoid, ipo, or one of them with sft")
@@ -108,25 +109,34 @@ def _dpo(fields: Fields) -> dict[str, Any]:
         raise fields.wrong("loss_type", losses, "one of sigmoid and ipo")
     if (fields.text("f_divergence_type") or "reverse_kl") not in ("reverse_kl", "FDivergenceType.REVERSE_KL"):
         raise fields.wrong("f_divergence_type", fields.raw["f_divergence_type"], "reverse_kl")
-    imitation = fields.number("rpo_alpha") or (1.0 if "sft" in losses else 0.0)
-    if isinstance(weights, list) and len(weights) == len(losses):
-        by_loss = dict(zip(losses, weights, strict=True))
-        scale, imitation = by_loss[main[0]], by_loss.get("sft", imitation)
-        if scale != 1:
-            imitation /= scale
-            fields.notes.append(f"loss_weights: {main[0]} has weight 1 here; the learning rate is for the sum as it was scaled there")
-    if imitation:
-        _no_imitation(fields, "rpo_alpha or the loss sft", imitation)
+    weights = _weights(fields, losses)
+    # the loss sft and rpo_alpha are the same term, and add up where both are given
+    weight, key = (fields.number("rpo_alpha") or 0.0) + weights.get("sft", 0.0), "the loss sft" if "sft" in weights else "rpo_alpha"
+    imitated = [_trainer.imitation(fields, key=key, weight=weight, per="token")] if weight else []
     beta, smoothing = fields.number("beta", default=0.1), fields.number("label_smoothing") or 0.0
+    objective: dict[str, Any] = {"name": "dpo", "params": {"beta": beta, "label_smoothing": smoothing}}
     if main == ["ipo"]:
         fields.notes.append(
             "loss_type ipo averages log-probabilities over tokens there, as the preset ipo_mean does here; plain ipo sums them. Their beta is our tau"
         )
-        return {"name": "ipo_mean", "params": {"tau": beta}}
-    return {"name": "dpo", "params": {"beta": beta, "label_smoothing": smoothing}}
+        objective = {"name": "ipo_mean", "params": {"tau": beta}}
+    if weights[main[0]] != 1:
+        objective["weight"] = weights[main[0]]
+    return [objective, *imitated]
 
 
-def _simpo(fields: Fields) -> dict[str, Any]:
+def _weights(fields: Fields, losses: list[str]) -> dict[str, float]:
+    """Returns loss -> its weight in the sum."""
+    said = fields.take("loss_weights")
+    if said is None:
+        return dict.fromkeys(losses, 1.0)
+    right = isinstance(said, list) and len(said) == len(losses) and all(isinstance(one, (int, float)) and one > 0 for one in said)
+    if not right:
+        raise fields.wrong("loss_weights", said, f"a positive number for each of {', '.join(losses)}")
+    return dict(zip(losses, map(float, said), strict=True))
+
+
+def _simpo(fields: Fields) -> list[dict[str, Any]]:
     handbook = "gamma_beta_ratio" in fields
     loss = fields.text("loss_type") or "sigmoid"
     if not handbook and loss != "simpo":
@@ -134,50 +144,51 @@ def _simpo(fields: Fields) -> dict[str, Any]:
     beta = fields.number("beta", default=2.0 if handbook else 0.1)
     assert beta is not None
     ratio, gamma = fields.number("gamma_beta_ratio"), fields.number("simpo_gamma", default=None if handbook else 0.5)
-    imitation = fields.number("sft_weight") if handbook else fields.number("cpo_alpha", default=1.0)
-    if imitation:
-        _no_imitation(fields, "sft_weight" if handbook else "cpo_alpha (SimPO is cpo_alpha = 0)", imitation)
+    weight = fields.number("sft_weight") if handbook else fields.number("cpo_alpha", default=1.0)
+    key = "sft_weight" if handbook else "cpo_alpha (SimPO itself is cpo_alpha = 0)"
+    imitated = [_trainer.imitation(fields, key=key, weight=weight, per="token")] if weight else []
     if ratio is not None:
         gamma = ratio * beta
         fields.notes.append(f"gamma_beta_ratio = {ratio:g} is gamma / beta; here gamma is the margin itself, {gamma:g}")
     if fields.number("label_smoothing"):
         raise fields.wrong("label_smoothing", fields.raw["label_smoothing"], "0, for simpo")
-    return {"name": "simpo", "params": {"beta": beta, "gamma": gamma}}
+    return [{"name": "simpo", "params": {"beta": beta, "gamma": gamma}}, *imitated]
 
 
-def _orpo(fields: Fields) -> dict[str, Any]:
+def _orpo(fields: Fields) -> list[dict[str, Any]]:
     fields.notes.append(
         "ORPO's imitation runs over prompt and response and is a mean over all tokens of a batch there; here over the response, then over pairs"
     )
-    return {"name": "orpo", "params": {"lambda_or": fields.number("beta", default=0.1)}}
+    return [{"name": "orpo", "params": {"lambda_or": fields.number("beta", default=0.1)}}]
 
 
-def _kto(fields: Fields) -> dict[str, Any]:
+def _kto(fields: Fields) -> list[dict[str, Any]]:
     loss = fields.text("loss_type") or "kto"
     if loss != "kto":
         raise fields.wrong("loss_type", loss, "kto")
     fields.notes.append("the reference point is a mean over mismatched rows of the whole update here, not of one device's batch")
     params = {"lambda_d": fields.number("desirable_weight") or 1.0, "lambda_u": fields.number("undesirable_weight") or 1.0}
-    return {"name": "kto", "params": {"beta": fields.number("beta", default=0.1), **params}}
+    return [{"name": "kto", "params": {"beta": fields.number("beta", default=0.1), **params}}]
 
 
-def _reward(fields: Fields) -> dict[str, Any]:
-    return {"name": "bradley_terry", "params": {"centring": fields.number("center_rewards_coefficient") or 0.0}}
+def _reward(fields: Fields) -> list[dict[str, Any]]:
+    return [{"name": "bradley_terry", "params": {"centring": fields.number("center_rewards_coefficient") or 0.0}}]
 
 
-def _sft(fields: Fields) -> dict[str, Any]:
+def _sft(fields: Fields) -> list[dict[str, Any]]:
     if fields.take("assistant_only_loss", "completion_only_loss") is not True:
         fields.notes.append("without assistant_only_loss or completion_only_loss, prompt tokens may be trained on there; here only responses are")
     if (fields.text("loss_type") or "nll") != "nll":
         raise fields.wrong("loss_type", fields.raw["loss_type"], "nll")
-    return {"name": "sft", "params": {"per": "token"}}
+    return [{"name": "sft", "params": {"per": "token"}}]
 
 
-def _no_imitation(fields: Fields, key: str, weight: float) -> None:
-    said = (
-        f"not carried over: {key}, the chosen response's negative log-likelihood with weight {weight:g}: a signal gives pairs or demonstrations here, not both"
-    )
-    fields.notes.insert(0, said)
+def _chat(fields: Fields) -> dict[str, str]:
+    """Returns model.chat where the file names a template of Jinja; the name of another tokenizer stays unused."""
+    path = fields.raw.get("chat_template_path")
+    if not isinstance(path, str) or not path.endswith((".jinja", ".jinja2")):
+        return {}
+    return {"chat": fields.take("chat_template_path")}
 
 
 def _lengths(fields: Fields, kind: str) -> dict[str, Any]:
@@ -207,12 +218,12 @@ def _adapter(fields: Fields, *, acts: bool) -> dict[str, Any]:
     return _trainer.adapter(fields, rank=rank, alpha=alpha, dropout=dropout, targets=targets, acts=acts)
 
 
-def _data(fields: Fields, kind: str, *, evaluated: bool) -> dict[str, Any]:
-    signal = {"sft": "demonstrations", "kto": "thumbs"}.get(kind, "all_pairs")
+def _data(fields: Fields, kind: str, *, evaluated: bool, imitated: bool) -> dict[str, Any]:
+    signal = _trainer.signal({"sft": "demonstrations", "kto": "thumbs"}.get(kind, "all_pairs"), imitated=imitated)
     if kind == "kto":
-        fields.notes.append("labels are read from ratings (thumbs); if your data are pairs, set data.signal.name to win_lose")
+        fields.notes.append("labels are read from ratings (thumbs); if your data are pairs, set data.signal to win_lose")
     train, held_out, share = _sources(fields)
-    found: dict[str, Any] = {"train": train, "signal": {"name": signal}, "eval_share": 0.0}
+    found: dict[str, Any] = {"train": train, "signal": signal, "eval_share": 0.0}
     if evaluated and held_out:
         found["eval"] = held_out
     elif share:
