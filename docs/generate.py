@@ -36,14 +36,19 @@ What is implemented, of which paper, and under which name.
 
 SIGNALS = """# Signals
 
-What `data.signal` may name: how feedback becomes pairs, labels or demonstrations. [What a signal is](../concepts/signals.md).
+What `data.signal` may name, one or several: how feedback becomes pairs, labels or demonstrations. [What a signal is](../concepts/signals.md).
 """
 
 RECIPE = """# The recipe, field by field
 
 A recipe is a list of stages. Of a single one the fields stand at the top of the file; in a chain, what stands at the top is the default of
-every stage. An unknown field is refused. `null` is YAML for the None of a description; a number in a name (`objectives.0.weight`) counts the
-members of a list, from 0.
+every stage (`data` only of those that train). An unknown field is refused. `null` is YAML for the None of a description; a number in a name
+(`objectives.0.weight`) counts the members of a list, from 0. As in YAML 1.2, `1e-5` is a number, and `off`, `on`, `yes` and `no`
+are words.
+
+A list of one may be written short, as a path, a name or a section, and an override follows what the file says: with `signal: {name: thumbs}` it is
+`data.signal.params.middle=3`, with `signal: [{name: thumbs}]` it is `data.signal.0.params.middle=3`. A name alone is replaced as a whole:
+`"data.signal={name: thumbs, params: {middle: 3}}"`.
 """
 
 FORMATS = """# Formats
@@ -252,6 +257,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
 
 _FIELDS = ("field", "what it may be", "default", "meaning")
 
+_SHORT = {"SourceConfig": "path or section", "NamedConfig": "name or section"}
+"""Sections that may be written short; in place of a list, one of them may stand alone."""
+
 
 def _own() -> list[Method]:
     """Returns the methods of this repository, without presets, by kind and name."""
@@ -268,7 +276,7 @@ def _in_a_recipe(found: Method) -> list[str]:
     needs = found.spec.needs
     signal = next(name for need, name in {"pairs": "all_pairs", "demo": "demonstrations", "labelled": "thumbs", "logp": "all_pairs"}.items() if need in needs)
     head = ["model: {head: scalar}"] if "reward" in needs else []
-    return [*head, f"data: {{signal: {{name: {signal}}}}}", f"objectives: [{{name: {found.name}}}]"]
+    return [*head, f"data: {{signal: {signal}}}", f"objectives: [{{name: {found.name}}}]"]
 
 
 def _linked(paper: Paper) -> str:
@@ -320,7 +328,9 @@ def _rows(prefix: str, section: Mapping[str, Any], known: Mapping[str, Any]) -> 
 
 def _value(value: Any) -> str:
     if isinstance(value, dict) and value:
-        return f"`name: {value['name']}`" if "name" in value else "its own"
+        return f"`{value['name']}`" if "name" in value else "its own"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(map(_value, value))
     return "none" if value in ((), [], {}) else f"`{_yaml(value)}`"
 
 
@@ -331,14 +341,17 @@ def _yaml(value: Any) -> str:
 def _may_be(schema: Mapping[str, Any]) -> str:
     """Returns what a field may hold, in words, from its JSON schema."""
     if "anyOf" in schema:
-        return " or ".join(map(_may_be, schema["anyOf"]))
+        parts = list(map(_may_be, schema["anyOf"]))
+        return (", or " if any(", or " in part for part in parts) else " or ").join(parts)
     if "$ref" in schema:
-        return "path or section" if schema["$ref"].endswith("/SourceConfig") else "section"
+        return _SHORT.get(schema["$ref"].rpartition("/")[2], "section")
     if "enum" in schema or "const" in schema:
         return " or ".join(f"`{_yaml(value)}`" for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
-        fixed = schema.get("prefixItems")
-        return f"{len(fixed)} times {_may_be(fixed[0])}" if fixed else f"list of {_may_be(schema['items'])}"
+        if fixed := schema.get("prefixItems"):
+            return f"{len(fixed)} times {_may_be(fixed[0])}"
+        one = _may_be(schema["items"])
+        return f"{one}, or a list of these" if one in _SHORT.values() else f"list of {one}"
     words = {"null": "`null`", "string": "text", "boolean": "`true` or `false`", "integer": "whole number", "object": "mapping"}
     return words.get(schema["type"], "number") + _bounds(schema)
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from attune.core.errors import AttuneError
+from attune.core.errors import AttuneError, shorten
 
 app = typer.Typer(
     name="attune",
     help="Turns feedback into aligned models and says, with evidence, how well it worked.\n\nStart with `attune demo`, then `attune doctor YOUR_DATA`.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Work on files of feedback.", no_args_is_help=True)
+data_app = typer.Typer(help="Work on files of feedback: prepare.")
 app.add_typer(data_app, name="data")
 
 RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Directory of the run; runs/NAME if left out.")]
@@ -28,35 +28,58 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of the click that typer brings along, which has had more than one name
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Runs the command line; the entry point of the script `attune`."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # progress is shown by attune itself
     try:
-        app()
-    except AttuneError as error:
+        code = app(prog_name="attune", standalone_mode=False)
+    except (AttuneError, OSError, _UsageError) as error:
         if debug:
             raise
-        print(f"attune: {error}", file=sys.stderr)
+        print(f"attune: {_said(error)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    if code == _INTERRUPTED:
         print("attune: interrupted; `--resume` goes on from the newest checkpoint", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code)
 
 
-@app.callback()
-def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
-    """Takes what holds for every command; `--debug` has been read by main."""
+def _said(error: Any) -> str:
+    """Returns one line for a mistake in the input, in the command itself, or in what the system allows."""
+    if isinstance(error, AttuneError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    command = error.ctx.command_path if error.ctx is not None else app.info.name
+    return " ".join(f"{error.format_message().rstrip('.')}{_given(error)}; see `{command} --help`".split())
+
+
+def _given(error: Any) -> str:
+    """Returns the value that an option does not take, where the message leaves it out."""
+    reasons: list[Any] = getattr(error.__cause__, "errors", list)()
+    return f" (got {shorten(reasons[0]['input'])})" if reasons else ""
+
+
+@app.callback(invoke_without_command=True)
+def options(context: typer.Context, debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Takes what holds for every command; `--debug` has been read by main. Without a command, shows the help."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
 def demo(
     run_dir: RunDir = None, seed: Seed = 0, quick: Annotated[bool, typer.Option("--quick", help="Two updates a stage: checks that everything runs.")] = False
 ) -> None:
-    """Runs the whole line on a small world, offline, on the CPU, in a few minutes.
+    """Runs the whole line on a small world, in a few minutes.
 
-    Builds a world with an exact gold reward, fine-tunes a small model on demonstrations, samples, collects noisy preferences of three
+    Offline, on the CPU: builds a world with an exact gold reward, fine-tunes a small model on demonstrations, samples, collects noisy preferences of three
     simulated annotators, examines them, trains a reward model and a DPO policy, compares the policy with its start, and writes a
     report, named on the last line.
     """
@@ -74,7 +97,10 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe, the counted data and the estimates, and stop.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Trains, or runs a chain of trainings and evaluations, from a recipe."""
+    """Trains from a recipe, or runs a chain of stages.
+
+    For example: attune run dpo model.path=./m data.train=pairs.jsonl. The last line names the report.
+    """
     if dry_run:
         from attune.recipes.dry import dry_run as estimate
 
@@ -91,10 +117,12 @@ def doctor(
     model: Annotated[str | None, typer.Option("--model", help="Folder or hub id; its tokenizer shows what would be trained, token by token.")] = None,
     format: Format = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything, with all record ids, as JSON.")] = False,
-    max_prompt_tokens: Annotated[int | None, typer.Option(help="As in the recipe: longer prompts are over-long.")] = None,
-    max_response_tokens: Annotated[int | None, typer.Option(help="As in the recipe: longer responses are over-long.")] = None,
+    max_prompt_tokens: Annotated[int | None, typer.Option(help="As in the recipe: longer prompts are over-long.", min=1)] = None,
+    max_response_tokens: Annotated[int | None, typer.Option(help="As in the recipe: longer responses are over-long.", min=1)] = None,
 ) -> None:
-    """Says what is wrong with feedback: verdict first, then the evidence, then the records.
+    """Says what is wrong with feedback and what to do about it.
+
+    The verdict first, then the evidence, then the records.
 
     Exit code 0: nothing would train wrongly; 1: something would; 2: the data cannot be read.
     """
@@ -107,7 +135,10 @@ def doctor(
 
 @app.command()
 def methods(name: Annotated[str | None, typer.Argument(help="A method or preset; all are listed if left out.")] = None) -> None:
-    """Lists the objectives, or describes one: equation, conventions, parameters with ranges, presets, when to use it."""
+    """Lists the objectives, or describes one.
+
+    A description holds equation, conventions, parameters with ranges, presets, and when to use it.
+    """
     from attune.recipes.describe import describe, overview
 
     print(describe(name) if name else overview())
@@ -121,7 +152,10 @@ def score(
     bench: Annotated[bool, typer.Option("--bench", help="The file holds prompt, chosen, rejected and subset: score it as RewardBench does.")] = False,
     format: Format = None,
 ) -> None:
-    """Scores responses with a reward model and says how often it agrees with the verdicts."""
+    """Scores responses with a reward model.
+
+    Where the file holds verdicts, it also says how often the scores agree with them.
+    """
     from attune.recipes.score import score_bench, score_file
 
     print(score_bench(data, model) if bench else score_file(data, model, out=out, format=format))
@@ -140,7 +174,10 @@ def sample(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Draws responses from a model, with their tokens and exact log-probabilities."""
+    """Draws responses to prompts from a model.
+
+    Each is written with its tokens and their exact log-probabilities.
+    """
     from attune.recipes.sample import sample_file
 
     print(sample_file(prompts, model, out, k=k, temperature=temperature, top_p=top_p, max_tokens=max_tokens, limit=limit, seed=seed, quiet=quiet))
@@ -153,7 +190,10 @@ def world(
     train: Annotated[bool, typer.Option(help="Fine-tune the model on the world's demonstrations (a minute or two).")] = True,
     quiet: Quiet = False,
 ) -> None:
-    """Builds a small world to play with: tokenizer, causal LM, demonstrations, preferences and prompts with an exact gold reward."""
+    """Builds a small world to play with.
+
+    It holds a tokenizer, a causal LM, demonstrations, preferences and prompts; an exact gold reward marks every answer.
+    """
     from attune.recipes.world import build_world
 
     print(build_world(folder, seed=seed, train=train, quiet=quiet))
@@ -161,7 +201,7 @@ def world(
 
 @app.command()
 def report(run_dir: Annotated[Path, typer.Argument(help="A run's directory.")]) -> None:
-    """Writes a run's report again: one HTML file that needs no network."""
+    """Writes a run's report again, one HTML file."""
     from attune.report.build import build
     from attune.runs.directory import RunDirectory
 
@@ -174,20 +214,22 @@ def import_config(
     method: Annotated[str | None, typer.Option("--method", help="Of a TRL file that does not say: dpo, cpo, orpo, kto, reward or sft.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the recipe here; printed if left out.")] = None,
 ) -> None:
-    """Turns another trainer's config into a recipe and says what it could not carry over."""
+    """Turns a TRL or LLaMA-Factory config into a recipe.
+
+    What it could not carry over, or what means something else here, is said in notes.
+    """
     import yaml
 
     from attune.config.importers import import_config as convert
+    from attune.runs.directory import write_atomic
 
     imported = convert(config, method=method)
     text = yaml.safe_dump(imported.recipe, sort_keys=False, allow_unicode=True)
+    if out is not None:
+        write_atomic(out, text)
     for note in imported.notes:
         print(f"note: {note}", file=sys.stderr)
-    if out is None:
-        print(text, end="")
-    else:
-        out.write_text(text, "utf-8")
-        print(out)
+    print(text if out is None else f"{out}\n", end="")
 
 
 @data_app.command()
@@ -197,7 +239,10 @@ def prepare(
     format: Format = None,
     shard: Annotated[int | None, typer.Option("--shard", help="Groups a file: writes several, numbered before the suffix.", min=1)] = None,
 ) -> None:
-    """Reads feedback in any format, joins equal prompts across all files, and writes attune's own format."""
+    """Writes feedback of any format in attune's own.
+
+    Equal prompts are joined across all files; the last line says where every record went.
+    """
     from attune.data.prepare import prepare as prepare_files
 
     print(prepare_files(paths, out, format=format, shard=shard).summary())

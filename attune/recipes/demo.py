@@ -22,7 +22,7 @@ from attune.runs.directory import RunDirectory
 from attune.samplers.transformers import TransformersSampler
 from attune.worlds.language import MAX_TOKENS, LanguageWorld
 
-NUM_DEMONSTRATIONS, NUM_PREFERENCES, NUM_TEST = 3000, 400, 300
+NUM_DEMONSTRATIONS, NUM_PREFERENCES, NUM_TEST = 3000, 1000, 300
 NUM_RESPONSES = 4
 QUICK = 24
 """Groups of each kind when the demo only checks that everything runs."""

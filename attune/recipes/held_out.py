@@ -22,7 +22,7 @@ def accuracies(batch: Batch) -> dict[str, Estimate]:
     - likelihood_per_token: its mean
     - implicit_reward: log pi/pi_ref; absent where all are 0, as at the start
 
-    Equal scores count half. Intervals resample groups.
+    Equal scores count half. Intervals resample groups. A tie, and a vote that is split evenly, decides nothing.
     """
     scores: dict[str, Tensor] = {}
     if "reward" in batch:
@@ -32,7 +32,7 @@ def accuracies(batch: Batch) -> dict[str, Estimate]:
     if "logp" in batch and "ref_logp" in batch:
         ratio_N = batch.log_ratio()
         scores |= {"implicit_reward": ratio_N} if bool((ratio_N.abs() > 1e-4).any()) else {}
-    return {name: _share(batch, score) for name, score in scores.items()} if bool((~batch.get("tie")).any()) else {}
+    return {name: _share(batch, score) for name, score in scores.items()} if bool(_decided(batch).any()) else {}
 
 
 def as_evals(before: Mapping[str, Estimate], after: Mapping[str, Estimate], *, title: str) -> dict[str, Any]:
@@ -58,9 +58,13 @@ def as_evals(before: Mapping[str, Estimate], after: Mapping[str, Estimate], *, t
 
 
 def _share(batch: Batch, score_N: Tensor) -> Estimate:
-    decided_P = ~batch.get("tie")
+    decided_P = _decided(batch)
     sign_P = (batch.get("target") >= 0.5).to(score_N.dtype) * 2 - 1
     margin_P = (batch.margin(score_N) * sign_P)[decided_P]
     right = (margin_P > 0).double() + 0.5 * (margin_P == 0).double()
     first_P = batch.get("pairs")[decided_P, 0]
     return share_estimate(right.tolist(), clusters=batch.get("group")[first_P].tolist())
+
+
+def _decided(batch: Batch) -> Tensor:
+    return ~batch.get("tie") & (batch.get("target") != 0.5)

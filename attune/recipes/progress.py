@@ -20,7 +20,7 @@ class Watcher:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False, stderr=True)
+        self.console = Console(quiet=quiet, highlight=False, emoji=False, stderr=True)
 
     def say(self, text: str) -> None:
         """Prints one line."""
@@ -29,7 +29,7 @@ class Watcher:
     @contextmanager
     def bar(self, title: str, total: int | None = None) -> Iterator[Advance]:
         """Shows a bar; the block gets a function to advance it."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[word]}"))
+        columns = (_said("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), _said("{task.fields[word]}"))
         last = ""
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             task = progress.add_task(title, total=total, word="")
@@ -41,3 +41,7 @@ class Watcher:
 
             yield advance
         self.say(f"{title}: {last}" if last else title)
+
+
+def _said(text: str) -> TextColumn:
+    return TextColumn(text, markup=False)

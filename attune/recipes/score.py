@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from attune.config.recipe import ModelConfig
-from attune.core.errors import FormatError
-from attune.core.record import Group, Prompt, Response
+from attune.core.errors import AttuneError, FormatError, RecordError
+from attune.core.record import MAIN, Group, Prompt, Response
 from attune.data.read import read, read_table
 from attune.data.write import write
 from attune.evals.reward_accuracy import reward_accuracy
 from attune.evals.reward_bench import reward_bench
+from attune.policies.causal import CausalPolicy
 from attune.recipes.assemble import load_model
 from attune.rewards.scalar import ScalarReward
 
 ASPECT = "reward"
 """Under this name a score is written into Response.scores."""
+
+HEAD = "score.weight"
+"""The weight of a reward head."""
 
 
 def score_file(data: str, model: str, *, out: Path | None = None, format: str | None = None) -> str:
@@ -30,43 +35,99 @@ def score_file(data: str, model: str, *, out: Path | None = None, format: str | 
         format: of the data; None: recognised.
 
     Returns:
-        What was scored, and the agreement with the verdicts if there are any.
+        What was read and scored, and the agreement with the verdicts if there are any.
+
+    Raises:
+        FormatError: no response can be scored, or `out` cannot be written to (said before anything is scored).
+        AttuneError: the model was never trained to give rewards.
     """
-    policy = load_model(ModelConfig(path=model, head="scalar"), path=model)
-    groups = list(read(data, format=format))
-    refused = [policy.admit(group) for group in groups]
-    cut = [_only(group, [i for i in range(len(group.responses)) if i not in skip]) for group, skip in zip(groups, refused, strict=True)]
-    given = ScalarReward(policy).score(cut)
-    scores: list[list[float | None]] = []
-    for group, skip, row in zip(groups, refused, given, strict=True):
-        said = iter(row)
-        scores.append([None if index in skip else next(said) for index in range(len(group.responses))])
-    lines = [f"{sum(len(row) for row in given)} responses scored, {sum(map(len, refused))} could not be read"]
-    reasons = sorted({reason for skip in refused for reason in skip.values()})
-    lines += [f"  not read: {reason}" for reason in reasons]
-    if any(group.verdicts for group in groups):
-        lines.append(str(reward_accuracy(groups, scores)))
-    if out is not None:
-        write([_scored(group, row) for group, row in zip(groups, scores, strict=True)], out)
+    reading = read(data, format=format)
+    groups = list(reading)
+    policy = load_reward(model)
+    lines = [reading.account.summary()]
+
+    def scored() -> Iterator[Group]:
+        scores, reasons = _scores(policy, groups)
+        num = sum(score is not None for row in scores for score in row)
+        if not num:
+            raise FormatError("no response can be scored", file=data, value=reasons or "no responses")
+        lines.append(f"{num} responses scored, {sum(map(len, scores)) - num} could not be read")
+        lines.extend(f"  not read: {reason}" for reason in reasons)
+        if any(group.verdicts for group in groups):
+            lines.append(str(reward_accuracy(groups, scores)))
+        yield from map(_with_scores, groups, scores)
+
+    if out is None:
+        list(scored())
+    else:
+        write(scored(), out)
         lines.append(str(out))
     return "\n".join(lines)
 
 
 def score_bench(data: str, model: str) -> str:
     """Scores a RewardBench-style file (prompt, chosen, rejected, subset)."""
-    policy = load_model(ModelConfig(path=model, head="scalar"), path=model)
-    reward = ScalarReward(policy)
+    records = list(read_table(data))
+    if not records:
+        raise FormatError("there is no record", file=data, allowed="at least one")
+    reward = ScalarReward(load_reward(model))
 
-    def scorer(asked: Sequence[tuple[str, str]]) -> list[float]:
-        groups = [
-            Group(id=str(n), contexts={"main": Prompt(content=prompt)}, responses=(Response(content=response),)) for n, (prompt, response) in enumerate(asked)
-        ]
-        for group in groups:
-            if refused := policy.admit(group):
-                raise FormatError(f"a response cannot be scored: {refused[0]}", file=data, value=group.prompt.content)
-        return [scores[0] for scores in reward.score(groups)]
+    def scorer(asked: Sequence[tuple[Any, Any]]) -> list[float]:
+        return [scores[0] for scores in reward.score([_asked(number // 2, *pair) for number, pair in enumerate(asked)])]
 
-    return str(reward_bench(list(read_table(data)), scorer))
+    try:
+        return str(reward_bench(records, scorer))
+    except AttuneError as error:
+        raise error.at(file=data) from None
+
+
+def load_reward(path: str) -> CausalPolicy:
+    """Returns a reward model; one without a trained head, such as a plain language model, is refused: its scores would be random.
+
+    Args:
+        path: folder (an adapter's too) or hub id.
+
+    Raises:
+        AttuneError: the weights hold no reward head, or cannot be read.
+    """
+    policy = load_model(ModelConfig(path=path, head="scalar"), path=path)
+    if not any(HEAD in _weights(place) for place in (path, policy.model.config.name_or_path)):
+        mend = "give a reward model, such as the model/ of a run of the recipe `reward`"
+        raise AttuneError("this is no reward model: its weights hold no trained reward head", field="model", value=path, mend=mend)
+    return policy
+
+
+def _asked(record: int, prompt: Any, response: Any) -> Group:
+    where = f"records[{record}]"
+    try:
+        return Group(id=where, contexts={MAIN: Prompt(content=prompt)}, responses=(Response(content=response),))
+    except RecordError as error:
+        error.field = f"{where}.{error.field}"
+        raise
+
+
+def _weights(path: str) -> set[str]:
+    """Returns the names of the weights in a model's folder, or in the local copy of a hub id."""
+    from safetensors import safe_open
+    from transformers.utils.hub import cached_file
+
+    folder = Path(path) if Path(path).is_dir() else Path(str(cached_file(path, "config.json"))).parent
+    names: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            names.update(name.removeprefix("base_model.model.") for name in list(weights.keys()))
+    return names
+
+
+def _scores(policy: CausalPolicy, groups: Sequence[Group]) -> tuple[list[list[float | None]], list[str]]:
+    """Returns a score for every response, None where the model cannot read it, and the reasons for those."""
+    refused = [policy.admit(group) for group in groups]
+    cut = [_only(group, [i for i in range(len(group.responses)) if i not in skip]) for group, skip in zip(groups, refused, strict=True)]
+    given = [iter(row) for row in ScalarReward(policy).score(cut)]
+    scores = [
+        [None if index in skip else next(said) for index in range(len(group.responses))] for group, skip, said in zip(groups, refused, given, strict=True)
+    ]
+    return scores, sorted({reason for skip in refused for reason in skip.values()})
 
 
 def _only(group: Group, kept: list[int]) -> Group:
@@ -75,6 +136,6 @@ def _only(group: Group, kept: list[int]) -> Group:
     return dataclasses.replace(group, responses=responses, verdicts=(), ratings=())
 
 
-def _scored(group: Group, scores: list[float | None]) -> Group:
+def _with_scores(group: Group, scores: list[float | None]) -> Group:
     pairs = zip(group.responses, scores, strict=True)
     return dataclasses.replace(group, responses=tuple(r if s is None else dataclasses.replace(r, scores={**r.scores, ASPECT: s}) for r, s in pairs))

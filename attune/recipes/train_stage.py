@@ -103,6 +103,8 @@ def prepare(stage: Stage, run: RunDirectory | None, *, model_path: str, watcher:
         write_account(run, feedback, policy, intake, held_intake, items)
         diagnosis = examine(feedback.train, model=policy, signal=signal, title=", ".join(feedback.train_accounts))
         run.write_json("doctor.json", diagnosis.to_dict())
+        for line in diagnosis.verdict:
+            watcher.say(f"{stage.name}: doctor: {line}")
     if not items:
         raise ConfigError("nothing is left to train on", field="data.train", value=dict(intake.reasons), mend="`attune doctor` says what became of the records")
     check_fed(objectives, items, [config.name for config in stage.data.signal])

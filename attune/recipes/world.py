@@ -11,6 +11,7 @@ import torch
 from attune.config.recipe import OptimConfig, TrainConfig
 from attune.core.record import Group
 from attune.core.spec import method
+from attune.data.write import writing
 from attune.recipes.progress import Watcher
 from attune.signals.demos.demonstrations import demonstrations
 from attune.training.engine import train
@@ -41,6 +42,8 @@ def build_world(folder: Path, *, seed: int, train: bool, quiet: bool) -> str:
 
 def make(folder: Path, *, fine_tune: FineTune | None, watcher: Watcher, **options: Any) -> Built:
     """Builds a world with a bar for the sampling; options are those of worlds.language.build."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with watcher.bar("world: sampling answers") as advance:
         return build(folder, fine_tune=fine_tune, on_progress=lambda done, total: advance(done, f"{done}/{total}"), **options)
 

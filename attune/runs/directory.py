@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,8 @@ class RunDirectory:
 
     def append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Appends JSON lines."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / name, "a", encoding="utf-8") as file:
+        path = self.path / name
+        with _writing(path), open(path, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
@@ -84,9 +85,9 @@ class RunDirectory:
         path = self.path / name
         if not path.is_file():
             return
-        with open(path, encoding="utf-8") as file:
+        with open(path, "rb") as file:  # a cut may fall inside a character
             for line in file:
-                if line.endswith("\n"):
+                if line.endswith(b"\n"):
                     yield json.loads(line)
 
     def truncate_metrics(self, update: int) -> None:
@@ -97,14 +98,23 @@ class RunDirectory:
 
 def write_atomic(path: Path, text: str) -> None:
     """Writes a text file so that a reader sees the old one or the new one, never a part, also after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _writing(path):
+        try:
+            with open(aside, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Makes the folder of a file that is to be written; what the system refuses becomes a RunError that names the file."""
     try:
-        with open(aside, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise RunError(f"cannot write: {error.strerror}", file=str(path)) from error

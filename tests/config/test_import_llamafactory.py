@@ -13,6 +13,8 @@ from attune.config.importers import Imported, import_config
 from attune.config.load import build_recipe
 from attune.config.recipe import Stage
 from attune.core.errors import ConfigError
+from attune.core.record import MAIN, Group, Prompt, Rating, Response
+from attune.recipes.assemble import check, signal_of
 
 DPO: dict[str, Any] = {
     "model_name_or_path": "org/model",
@@ -48,11 +50,18 @@ DPO: dict[str, Any] = {
 
 
 def imported(tmp_path: Path, config: dict[str, Any], name: str = "config.yaml") -> tuple[Imported, Stage]:
-    """Returns what came of a configuration, with its recipe checked by the recipe's own schema."""
+    """Returns what came of a configuration, with its recipe checked as a run would."""
     path = tmp_path / name
     path.write_text(json.dumps(config) if name.endswith(".json") else yaml.safe_dump(config), "utf-8")
     found = import_config(path)
-    return found, build_recipe(found.recipe).stages[0]
+    recipe = build_recipe(found.recipe)
+    check(recipe)
+    return found, recipe.stages[0]
+
+
+def signals(stage: Stage) -> list[str]:
+    assert stage.data is not None
+    return [signal.name for signal in stage.data.signal]
 
 
 def told(found: Imported, *words: str) -> bool:
@@ -73,7 +82,7 @@ def test_every_number_arrives(tmp_path: Path, name: str) -> None:
     assert (stage.train.epochs, stage.train.groups_per_update, stage.train.groups_per_pass, stage.train.eval_every) == (3.0, 8, 1, 200)
     assert stage.data is not None
     assert [source.path for source in stage.data.train] == ["data/first", "data/second"]
-    assert (stage.data.eval_share, stage.data.limit, stage.data.signal.name) == (0.1, 1000, "all_pairs")
+    assert (stage.data.eval_share, stage.data.limit, signals(stage)) == (0.1, 1000, ["all_pairs"])
     assert told(found, "template", "chat template")
     assert told(found, "2048 tokens limit prompt and response together")
     assert told(found, "'second' is not in a dataset_info.json")
@@ -97,15 +106,33 @@ def test_each_stage_and_loss(tmp_path: Path, config: dict[str, Any], objective: 
     assert stage.objectives[0].name == objective
     assert stage.objectives[0].params == params
     assert stage.model.head == ("scalar" if objective == "bradley_terry" else "lm")
-    assert stage.data is not None
-    assert stage.data.signal.name == signal
+    assert signals(stage) == [signal]
     assert stage.train.dropout is (objective in ("sft", "bradley_terry"))
+
+
+@pytest.mark.parametrize("config", [{"pref_ftx": 0.3}, {"pref_ftx": 0.3, "pref_loss": "simpo"}, {"pref_ftx": 0.3, "stage": "kto"}])
+def test_imitation_beside_a_preference_loss_is_a_mean_a_response(tmp_path: Path, config: dict[str, Any]) -> None:
+    found, stage = imported(tmp_path, {**DPO, **config})
+    imitated = stage.objectives[1]
+    assert (imitated.name, imitated.params, imitated.weight, len(stage.objectives)) == ("sft", {"per": "row"}, 0.3, 2)
+    assert signals(stage) == ["thumbs" if "stage" in config else "all_pairs", "demonstrations"]
+    assert told(found, "pref_ftx", "weight 0.3", "each chosen response's tokens", "one device's pass")
+    assert told(found, "desirable rows") is ("stage" in config)
+
+
+def test_beside_kto_the_desirable_responses_are_imitated(tmp_path: Path) -> None:
+    _, stage = imported(tmp_path, {**DPO, "stage": "kto", "pref_ftx": 1.0})
+    assert stage.data is not None
+    ratings = tuple(Rating(response=index, value=value, scale=(0.0, 1.0)) for index, value in enumerate((0.0, 1.0, 1.0)))
+    group = Group(id="g", contexts={MAIN: Prompt(content="x")}, responses=tuple(Response(content=text) for text in "abc"), ratings=ratings)
+    said = signal_of(stage.data)(group)
+    assert said.labels == {0: False, 1: True, 2: True}
+    assert said.demos == (1, 2)
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"pref_ftx": 0.3}, ("pref_ftx = 0.3", "pairs or demonstrations")),
         ({"pref_loss": "ipo"}, ("averages log-probabilities",)),
         ({"ref_model": "org/other"}, ("ref_model", "at the start")),
         ({"lora_dropout": 0.1}, ("lora_dropout = 0.1", "no effect")),

@@ -14,6 +14,8 @@ from attune.config.importers import Imported, import_config
 from attune.config.load import build_recipe
 from attune.config.recipe import Stage
 from attune.core.errors import ConfigError
+from attune.core.record import MAIN, Group, Prompt, Response, Verdict
+from attune.recipes.assemble import check, signal_of
 
 DPO: dict[str, Any] = {
     "model_name_or_path": "org/model",
@@ -44,11 +46,18 @@ DPO: dict[str, Any] = {
 
 
 def imported(tmp_path: Path, config: dict[str, Any], name: str = "config.yaml", **more: Any) -> tuple[Imported, Stage]:
-    """Returns what came of a configuration, with its recipe checked by the recipe's own schema."""
+    """Returns what came of a configuration, with its recipe checked as a run would."""
     path = tmp_path / name
     path.write_text(yaml.safe_dump(config), "utf-8")
     found = import_config(path, **more)
-    return found, build_recipe(found.recipe).stages[0]
+    recipe = build_recipe(found.recipe)
+    check(recipe)
+    return found, recipe.stages[0]
+
+
+def signals(stage: Stage) -> list[str]:
+    assert stage.data is not None
+    return [signal.name for signal in stage.data.signal]
 
 
 def told(found: Imported, *words: str) -> bool:
@@ -73,7 +82,7 @@ def test_every_number_arrives(tmp_path: Path) -> None:
     assert stage.data is not None
     assert [source.path for source in stage.data.train] == ["hub:org/feedback@train"]
     assert [source.path for source in stage.data.eval or ()] == ["hub:org/feedback@test"]
-    assert stage.data.signal.name == "all_pairs"
+    assert signals(stage) == ["all_pairs"]
     assert told(found, "groups_per_update = 32", "number of devices")
     assert not told(found, "defaults")
     assert not told(found, "not carried over")
@@ -109,23 +118,62 @@ def test_each_trainer(tmp_path: Path, config: dict[str, Any], lr: float, objecti
     assert stage.model.head == ("scalar" if objective == "bradley_terry" else "lm")
     assert stage.model.overlong == ("drop" if objective == "bradley_terry" else "cut")
     assert stage.train.dropout is (objective == "sft")
+    assert len(stage.objectives) == 1
+    assert signals(stage) == [{"kto": "thumbs", "sft": "demonstrations"}.get(objective, "all_pairs")]
+
+
+@pytest.mark.parametrize(
+    ("config", "main", "imitation", "key"),
+    [
+        ({"loss_type": "sigmoid", "rpo_alpha": 0.5}, ("dpo", 1.0), 0.5, "rpo_alpha"),
+        ({"loss_type": ["sigmoid", "sft"]}, ("dpo", 1.0), 1.0, "the loss sft"),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [0.5, 0.2]}, ("dpo", 0.5), 0.2, "the loss sft"),
+        ({"loss_type": ["sft", "ipo"], "loss_weights": [3, 2], "rpo_alpha": 0.25}, ("ipo_mean", 2.0), 3.25, "the loss sft"),
+        ({"loss_type": "simpo", "beta": 2.0}, ("simpo", 1.0), 1.0, "cpo_alpha"),
+        ({"loss_type": "simpo", "beta": 2.0, "cpo_alpha": 0.3}, ("simpo", 1.0), 0.3, "cpo_alpha"),
+        ({"loss_type": "sigmoid", "gamma_beta_ratio": 0.5, "beta": 2.0, "sft_weight": 0.1}, ("simpo", 1.0), 0.1, "sft_weight"),
+    ],
+)
+def test_imitation_beside_a_preference_loss(tmp_path: Path, config: dict[str, Any], main: tuple[str, float], imitation: float, key: str) -> None:
+    found, stage = imported(tmp_path, {"model_name_or_path": "m", "dataset_name": "d", **config})
+    assert [(one.name, one.weight) for one in stage.objectives] == [main, ("sft", imitation)]
+    assert stage.objectives[1].params == {"per": "token"}
+    assert signals(stage) == ["all_pairs", "demonstrations"]
+    assert told(found, key, f"weight {imitation:g}", "tokens of all chosen responses", "one device's pass")
+
+
+def test_every_chosen_response_is_imitated_once_and_no_rejected_one(tmp_path: Path) -> None:
+    """Three records of one prompt: 0 beats 1, 0 beats 2, 3 beats 1. The other trainer imitates 0 (twice) and 3."""
+    _, stage = imported(tmp_path, {**DPO, "rpo_alpha": 1.0})
     assert stage.data is not None
-    assert stage.data.signal.name == {"kto": "thumbs", "sft": "demonstrations"}.get(objective, "all_pairs")
+    pairs = [(0, 1), (0, 2), (3, 1)]
+    group = Group(
+        id="g",
+        contexts={MAIN: Prompt(content="x")},
+        responses=tuple(Response(content=text) for text in "abcd"),
+        verdicts=tuple(Verdict(tiers=((first,), (second,))) for first, second in pairs),
+    )
+    said = signal_of(stage.data)(group)
+    assert [(pair.first, pair.second) for pair in said.pairs] == pairs
+    assert said.demos == (0, 3)
+
+
+@pytest.mark.parametrize("weights", [[0.5], [0.5, 0.0], ["a", 1], 0.5])
+def test_weights_that_do_not_fit_the_losses_are_refused(tmp_path: Path, weights: Any) -> None:
+    with pytest.raises(ConfigError, match=r"loss_weights.*a positive number for each of sigmoid, sft"):
+        imported(tmp_path, {**DPO, "loss_type": ["sigmoid", "sft"], "loss_weights": weights})
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"rpo_alpha": 0.5}, ("rpo_alpha", "weight 0.5")),
-        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [0.5, 0.2]}, ("negative log-likelihood", "weight 0.4")),
-        ({"loss_type": "simpo", "beta": 2.0}, ("cpo_alpha", "weight 1")),
         ({"loss_type": "ipo"}, ("averages log-probabilities",)),
         ({"loss_type": "sigmoid", "gamma_beta_ratio": 0.5, "beta": 2.0}, ("gamma / beta", "1")),
         ({"sync_ref_model": True}, ("sync_ref_model", "does not move")),
         ({"reference_free": True}, ("reference_free",)),
         ({"gradient_checkpointing": True}, ("gradient_checkpointing", "memory")),
         ({"load_in_4bit": True}, ("load_in_4bit", "memory")),
-        ({"deepspeed": "zero3.json"}, ("deepspeed", "torchrun")),
+        ({"deepspeed": "zero3.json"}, ("deepspeed", "one process")),
         ({"lr_scheduler_type": "inverse_sqrt"}, ("inverse_sqrt", "cosine")),
         ({"optim": "paged_adamw_8bit"}, ("paged_adamw_8bit", "AdamW")),
         ({"warmup_steps": 100}, ("warmup_steps = 100",)),
@@ -135,6 +183,9 @@ def test_each_trainer(tmp_path: Path, config: dict[str, Any], lr: float, objecti
         ({"max_length": 512}, ("512 tokens limit prompt and response together",)),
         ({"dataset_config": "part"}, ("dataset_config", "part")),
         ({"eval_strategy": "epoch"}, ("'epoch'", "eval_every")),
+        ({"save_strategy": "epoch"}, ("save_strategy = 'epoch'", "no checkpoints")),
+        ({"save_steps": 0.1}, ("save_steps = 0.1", "no checkpoints")),
+        ({"chat_template_path": "org/other"}, ("chat_template_path", "own chat template")),
         ({"never_heard_of": 3}, ("never_heard_of = 3", "no such setting")),
     ],
 )
@@ -144,8 +195,27 @@ def test_what_means_something_else_is_said(tmp_path: Path, config: dict[str, Any
 
 
 def test_a_loss_that_is_left_out_comes_first(tmp_path: Path) -> None:
-    found, _ = imported(tmp_path, {**DPO, "rpo_alpha": 1.0})
-    assert found.notes[0].startswith("not carried over: rpo_alpha")
+    found, _ = imported(tmp_path, {**DPO, "deepspeed": "zero3.json", "sync_ref_model": True})
+    assert found.notes[0].startswith("not carried over: sync_ref_model")
+
+
+def test_a_jinja_template_becomes_the_models(tmp_path: Path) -> None:
+    found, stage = imported(tmp_path, {**DPO, "chat_template_path": "turns.jinja"}, method="dpo")
+    assert stage.model.chat == "turns.jinja"
+    assert not told(found, "chat_template_path")
+
+
+def test_switches_may_be_words_as_in_older_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "dpo.yaml"
+    base = "model_name_or_path: m\ndataset_name: d\nlearning_rate: 1e-6\n"
+    path.write_text(f"{base}bf16: yes\ntrust_remote_code: on\neval_strategy: no\nsave_strategy: no\nsync_ref_model: off\n", "utf-8")
+    found = import_config(path)
+    stage = build_recipe(found.recipe).stages[0]
+    assert stage.model.trust_remote_code
+    assert (stage.train.eval_every, stage.train.save_every) == (None, None)
+    assert told(found, "bf16 computes in bfloat16")
+    assert not told(found, "sync_ref_model")
+    assert not told(found, "save_strategy")
 
 
 def test_what_is_switched_off_or_only_prints_is_not_mentioned(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def imitation(fields: Fields, *, key: str, weight: float, per: Literal["token", 
     over = "the tokens of all chosen responses" if per == "token" else "each chosen response's tokens and then over these responses"
     fields.notes.append(
         f"{key} is the objective sft with weight {weight:g}: a mean over {over} of a whole update here, of one device's pass there; "
-        "a response chosen in several pairs counts once here"
+        "a response that is chosen several times counts once here"
     )
     return {"name": "sft", "params": {"per": per}, "weight": weight}
 
@@ -122,7 +122,7 @@ def train(fields: Fields, *, dropout: bool) -> dict[str, Any]:
     }
     if updates and updates > 0:
         found["updates"] = updates
-    strategy = fields.take("save_strategy") or "no" if "save_strategy" in fields else "steps"
+    strategy = (fields.take("save_strategy") or "no") if "save_strategy" in fields else "steps"
     save = fields.number("save_steps") or _SAVE_STEPS
     if strategy == "steps" and save >= 1:
         found["save_every"] = int(save)
