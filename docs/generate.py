@@ -59,8 +59,8 @@ What `attune` reads, recognised from the records or named with `--format` (in a 
 
 COMMANDS = """# Command line
 
-Exit codes: 0 done; 1 `attune doctor` found that training would be wrong; 2 wrong input, said in one line on stderr. `attune --debug COMMAND`
-shows where an error came from.
+Exit codes: 0 done; 1 `attune doctor` found that training would be wrong; 2 wrong input, said in one line on stderr; 130 interrupted. `attune --debug
+COMMAND` shows where an error came from.
 """
 
 _PART = re.compile(r"^(Args|Returns|Raises|Source):\s*(.*)$")

@@ -17,7 +17,7 @@ from attune.core.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML (no tags that build objects) whose scalars are those of YAML 1.2: 1e-5 is a number, and off, on, yes and no are words."""
+    """Safe YAML (no tags that build objects) in which, as in YAML 1.2, 1e-5 is a number, and off, on, yes and no are words."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -54,15 +54,15 @@ def build_recipe(raw: Mapping[str, Any], overrides: Sequence[str] = (), *, file:
     top = json.loads(_dumps(raw, file))
     stages = top.pop("stages", None)
     if stages is None:
-        name = top.pop("name", "run")
-        return _validated({"name": name, "stages": [{"name": name, **_overridden(top, overrides, ())}]}, single=True, file=file)
+        stage = {"name": "run", **_overridden(top, overrides, ())}
+        return _validated({"name": stage["name"], "stages": [stage]}, single=True, file=file)
     if not isinstance(stages, list) or not all(isinstance(stage, dict) and isinstance(stage.get("name"), str) for stage in stages):
         raise ConfigError("stages are a list of mappings with a name", file=file, field="stages", value=stages)
     names = tuple(stage["name"] for stage in stages)
     if clash := set(names) & set(SECTIONS):
         raise ConfigError("a stage is called like a section", file=file, field="stages", value=min(clash), allowed=f"a name other than {', '.join(SECTIONS)}")
-    name = top.pop("name", "run")
     defaults = _overridden(top, [text for text in overrides if text.split(".")[0] not in names], names)
+    name = defaults.pop("name", "run")
     merged = []
     for stage in stages:
         own = [text.partition(".")[2] for text in overrides if text.split(".")[0] == stage["name"]]
@@ -119,6 +119,8 @@ def _set(tree: Any, parts: Sequence[str], value: Any, key: str) -> None:
             if not isinstance(tree.get(part), (dict, list)):
                 tree[part] = {}
             tree = tree[part]
+        if not isinstance(tree, (dict, list)):
+            raise ConfigError("the recipe gives this in its short form", field=key, value=tree, mend="set the whole of it, or write it out in the recipe")
     if isinstance(tree, list):
         tree[_index(tree, parts[-1], key)] = value
     else:

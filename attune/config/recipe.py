@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -40,7 +40,7 @@ class ModelConfig(Section):
     """Which model, and how text becomes its tokens."""
 
     path: str
-    """A folder or hub id in transformers' form, or `stage:NAME` for what an earlier stage of the chain made."""
+    """A folder or hub id in transformers' form, an adapter's folder, or `stage:NAME` for what an earlier stage of the chain made."""
     head: Literal["lm", "scalar"] = "lm"
     """`lm`: a language model; `scalar`: one score a response, for reward models."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -85,7 +85,7 @@ class NamedConfig(Section):
     """Something found by name, with its own parameters."""
 
     name: str
-    """Its file's name, or a preset's."""
+    """Its file's name; of an objective also a preset's."""
     params: dict[str, Any] = {}
     """Checked against its signature before anything is loaded."""
 
@@ -237,10 +237,10 @@ class Stage(Section):
             raise ValueError("a stage with objectives needs `data`")
         if not self.objectives and self.evaluate is None:
             raise ValueError("a stage needs `objectives` to train or `evaluate` to compare")
-        if self.reference.source.startswith("adapter") and self.model.adapter is None:
-            raise ValueError(f"reference.source={self.reference.source} needs model.adapter")
-        if self.reference.source == "adapter_loaded" and self.model.adapter is not None and self.model.adapter.path is None:
-            raise ValueError("reference.source=adapter_loaded needs model.adapter.path")
+        if self.model.adapter is not None and self.model.adapter.dropout and not self.train.dropout:
+            raise ValueError("model.adapter.dropout acts only with train.dropout=true")
+        if self.model.adapter is not None and not self.objectives:
+            raise ValueError("a stage that only compares takes its adapter as model.path: the adapter's folder, or the merged model")
         return self
 
 

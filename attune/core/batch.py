@@ -105,6 +105,11 @@ class Batch:
         """Returns [N] long, the number of supervised steps of each row."""
         return self.get("mask").sum(-1)
 
+    @property
+    def decided(self) -> Tensor:
+        """Returns [P] bool, the pairs that prefer one response: no tie, and no soft label of exactly one half."""
+        return ~self.get("tie") & (self.get("target") != 0.5)
+
     def total(self, name: str) -> Tensor:
         """Returns [N], the sum of a per-step column over supervised steps; what stands elsewhere, NaN too, is never read."""
         return torch.where(self.get("mask"), self.get(name), 0.0).sum(-1)
@@ -182,7 +187,7 @@ COUNTS: Mapping[str, Callable[[Batch], Tensor]] = {
     "tokens": lambda batch: batch.length[batch.rows()].sum(),
     "groups": lambda batch: torch.tensor(batch.num_groups),
     "pairs": lambda batch: torch.tensor(batch.get("pairs").shape[0] if "pairs" in batch else 0),
-    "decided_pairs": lambda batch: (~batch.get("tie")).sum() if "tie" in batch else torch.tensor(0),
+    "decided_pairs": lambda batch: batch.decided.sum() if "tie" in batch else torch.tensor(0),
     "demo_rows": lambda batch: batch.get("demo").sum() if "demo" in batch else torch.tensor(0),
     "demo_tokens": lambda batch: batch.length[batch.get("demo")].sum() if "demo" in batch else torch.tensor(0),
     "labelled_rows": lambda batch: batch.get("labelled").sum() if "labelled" in batch else torch.tensor(0),

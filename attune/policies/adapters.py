@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from attune.core.errors import AttuneError, ConfigError
 
 _NEW = ("rank", "alpha", "dropout", "targets")
 _SAVED = ("path", "trainable")
+_TASK = {"lm": "CAUSAL_LM", "scalar": "SEQ_CLS"}
 
 
 def add_adapter(model: Any, options: Mapping[str, Any], *, head: str = "lm") -> Any:
@@ -35,7 +37,7 @@ def add_adapter(model: Any, options: Mapping[str, Any], *, head: str = "lm") -> 
         if name not in known:
             raise ConfigError("no such option of an adapter", field=f"adapter.{name}", value=value, allowed=", ".join(known))
     if "path" in options:
-        return load_adapter(model, str(options["path"]), trainable=bool(options.get("trainable", True)))
+        return load_adapter(model, str(options["path"]), head=head, trainable=bool(options.get("trainable", True)))
     from peft import LoraConfig, get_peft_model
 
     rank = int(options.get("rank", 16))
@@ -46,7 +48,7 @@ def add_adapter(model: Any, options: Mapping[str, Any], *, head: str = "lm") -> 
         lora_alpha=options.get("alpha", 2 * rank),
         lora_dropout=options.get("dropout", 0.0),
         target_modules=options.get("targets", "all-linear"),
-        task_type="CAUSAL_LM" if head == "lm" else "SEQ_CLS",
+        task_type=_TASK[head],
         fan_in_fan_out=any(type(part).__name__ == "Conv1D" for part in model.modules()),  # GPT-2 keeps its weights transposed
     )
     try:
@@ -55,15 +57,20 @@ def add_adapter(model: Any, options: Mapping[str, Any], *, head: str = "lm") -> 
         raise ConfigError(str(error), field="adapter.targets", value=options.get("targets")) from error
 
 
-def load_adapter(model: Any, folder: str, *, trainable: bool = True) -> Any:
+def load_adapter(model: Any, folder: str, *, head: str = "lm", trainable: bool = True) -> Any:
     """Puts a saved adapter around a model.
 
     Raises:
-        AttuneError: the folder holds no adapter, or none in safetensors.
+        AttuneError: the folder holds no adapter, or none in safetensors, or one of a model with another head.
     """
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not os.path.isfile(os.path.join(folder, name)):
             raise AttuneError("the folder holds no adapter in safetensors", file=folder, mend=f"{name} is missing")
+    with open(os.path.join(folder, "adapter_config.json"), encoding="utf-8") as file:
+        task = json.load(file).get("task_type")
+    if task not in (None, _TASK[head]):
+        mend = "train on from the merged model in place of the adapter"
+        raise ConfigError("the adapter was trained for another head", file=folder, field="task_type", value=task, allowed=_TASK[head], mend=mend)
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model, folder, is_trainable=trainable, use_safetensors=True)

@@ -30,6 +30,7 @@ class CausalPolicy:
     Attributes:
         module: the model, with its adapter around it if it has one.
         template: how conversations become token ids; samplers use the same object, so ids agree.
+        continued: whether its adapter was trained before; a new one changes nothing at the start.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class CausalPolicy:
         self._module, self.template = model, Template(tokenizer, chat=chat, use_token_ids=use_token_ids)
         self.max_prompt_tokens, self.max_response_tokens, self.overlong = max_prompt_tokens, max_response_tokens, overlong
         self.kind = head
+        self.continued = False
         with evaluating(model):
             if head == "scalar":
                 self.head: Any = scalar_head(self.model)
@@ -230,6 +232,7 @@ def load(
     device: str = "cpu",
     trust_remote_code: bool = False,
     adapter: Mapping[str, Any] | None = None,
+    new_head: bool = False,
     **options: Any,
 ) -> CausalPolicy:
     """Reads a model and its tokenizer from a folder or from the hub, from safetensors only.
@@ -237,10 +240,11 @@ def load(
     Args:
         path: a folder (a saved adapter's folder too: its base model is read first), or a hub id.
         dtype: of the weights: "float32", "float64", "bfloat16" or "float16".
-        head: "lm", or "scalar" for a reward model; a language model's folder then gets a new head.
+        head: "lm", or "scalar" for a reward model.
         device: where the model goes.
         trust_remote_code: whether code that lies beside the weights may run.
         adapter: see add_adapter; None: none, or the one in the folder.
+        new_head: whether a language model's folder gets a reward head with random weights, to be trained; otherwise it is no reward model.
         options: the other options of CausalPolicy.
 
     Raises:
@@ -263,15 +267,29 @@ def load(
         model, report = auto.from_pretrained(base or path, **how)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:  # absent, unknown, torn, or with code of its own
         raise AttuneError(f"the model cannot be read: {str(error).strip()}", field="model", value=path) from error
-    missing = sorted(name for name in report["missing_keys"] if head == "lm" or not name.startswith("score."))
-    if missing:  # transformers would train on with random numbers in their place
-        mend = "a reward model has no vocabulary head" if head == "lm" else None
-        raise AttuneError("weights are missing", file=base or path, field="model", value=missing, mend=mend)
+    _check_missing(report["missing_keys"], path, head, new_head=new_head or base is not None)  # an adapter brings the head trained beside it
+    if base is not None and adapter is not None:
+        mend = "give the model below it and the adapter apart, or train on from the merged model"
+        raise ConfigError("the path is an adapter's folder, and another adapter is asked for", field="model.adapter", value=path, mend=mend)
     if base is not None:
-        model = adapters.load_adapter(model, path)
+        model = adapters.load_adapter(model, path, head=head)
     elif adapter is not None:
         model = adapters.add_adapter(model, adapter, head=head)
-    return CausalPolicy(model.to(device), tokenizer, head=head, **options)
+    policy = CausalPolicy(model.to(device), tokenizer, head=head, **options)
+    policy.continued = base is not None or "path" in (adapter or {})
+    return policy
+
+
+def _check_missing(missing: Collection[str], path: str, head: str, *, new_head: bool) -> None:
+    """Raises AttuneError where the folder lacks weights: transformers would go on with random numbers in their place."""
+    lacking = sorted(name for name in missing if not (new_head and name.startswith("score.")))
+    if lacking and all(name.startswith("score.") for name in lacking):
+        mend = "give a reward model, such as the model/ of a run of the recipe `reward`"
+        raise AttuneError("this is no reward model: its weights hold no trained reward head", field="model", value=path, mend=mend)
+    if lacking:
+        raise AttuneError(
+            "weights are missing", file=path, field="model", value=lacking, mend="a reward model has no vocabulary head" if head == "lm" else None
+        )
 
 
 def _load_tokenizer(path: str, *, trust_remote_code: bool) -> Any:
@@ -303,9 +321,9 @@ def _base_of_adapter(path: str) -> str | None:
 
 
 def _check_weights(path: str) -> None:
-    """Raises AttuneError for a path that does not exist or holds pickled weights only; a hub id is left to transformers."""
+    """Raises AttuneError for a path that does not exist or holds pickled weights only; a hub id (owner/name) is left to transformers."""
     if not os.path.isdir(path):
-        if os.path.exists(path) or path.startswith(("/", ".", "~")) or path.count("/") > 1:
+        if os.path.exists(path) or path.startswith(("/", ".", "~")) or path.count("/") != 1:
             raise AttuneError("there is no folder with a model", field="model", value=path, allowed="a folder, or a hub id such as owner/name")
         return
     names = os.listdir(path)

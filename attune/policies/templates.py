@@ -11,12 +11,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from attune.core.errors import AttuneError
 from attune.core.record import Message, Prompt, Response
 
-_MARK = "x7Qz"  # a reply no template writes by itself, to find where a reply ends
+_MARK = "x7Qz"  # a reply no template writes by itself, to find where a reply begins and ends
+_BESIDE: Mapping[str, tuple[str, ...]] = {"calls": ("tool_calls", "function_call"), "reasoning": ("reasoning_content", "reasoning", "thinking")}
+"""What an assistant's turn can say beside its content, and the names it goes by. A template writes it in its own way, or not at all."""
+_MEND = "give a template that writes them, or take them out of the record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class Template:
         rewrites_history: whether the template writes an earlier turn otherwise than it wrote the same turn when it was the
             last (templates that drop reasoning do). Single replies are then still exact: where the rendered prompt is no
             prefix of the rendered conversation, the response is its own text and the stop token, as a sampler would give
-            it. A response of several turns cannot be one row there and is refused.
+            it, without what the generation prompt has already begun of it (`<think>`). A response of several turns, or one
+            that says something beside its text, cannot be one row there and is refused.
     """
 
     def __init__(self, tokenizer: Any, *, chat: str = "auto", use_token_ids: bool = False) -> None:
@@ -67,7 +72,7 @@ class Template:
         self.start_ids = self._start()
         self._anchor = self._find_anchor()
         self._specials = {str(token): index for index, token in tokenizer.added_tokens_decoder.items() if str(token).strip()}
-        self._ending, self._stop_text = "", ""
+        self._ending, self._stop_text, self._begun = "", "", ""
         self.rewrites_history = False
         if self.chat:
             self._learn_ending()
@@ -86,17 +91,25 @@ class Template:
         """Returns the ids that a response is read, or sampled, behind.
 
         Raises:
-            AttuneError: images, parts that are no text, turns without a chat template, or a template that refuses the turns.
+            AttuneError: images, parts that are no text, turns or tools without a chat template, a template that refuses the
+                turns, or one that leaves out the tools or the calls of earlier turns.
         """
         if not self.chat:
             return self._with_start(self._plain_ids(_plain_text(prompt)))
-        return self._with_start(self._plain_ids(self._rendered_prompt(_turns(prompt), prompt.tools)))
+        turns, tools = _turns(prompt), prompt.tools
+        written = self._rendered_prompt(turns, tools)
+        if tools and self._same_without(written, turns, ()):
+            raise AttuneError("the chat template leaves out the tools", field="prompt.tools", value=len(tools), mend=_MEND)
+        if any("calls" in _beside(turn) for turn in turns) and self._same_without(written, [_less(turn, "calls") for turn in turns], tools):
+            raise AttuneError("the chat template leaves out the calls of earlier turns", field="prompt.content", mend=_MEND)
+        return self._with_start(self._plain_ids(written))
 
     def encode(self, prompt: Prompt, response: Response) -> Tokens:
         """Returns one row's ids and which of them are supervised, uncut.
 
         Raises:
-            AttuneError: as `encode_prompt`; or the response is withheld, or its turns cannot be one row.
+            AttuneError: as `encode_prompt`; or the response is withheld, its turns cannot be one row, or it holds calls or
+                reasoning that the template would not write into it.
         """
         prompt_ids = self.encode_prompt(prompt)
         if response.content is None:
@@ -107,7 +120,7 @@ class Template:
         elif self.chat:
             ids, supervised = self._encode_turns(_turns(prompt), prompt.tools, turns)
         else:
-            if len(turns) > 1 or not isinstance(turns[0].get("content"), str):
+            if len(turns) > 1 or _beside(turns[0]):
                 raise AttuneError("turns need a chat template and the tokenizer has none", field="response.content", mend="give one with chat=")
             ids = [*self._joined_ids(turns[0]["content"]), self.stop_id]
             supervised = [True] * len(ids)
@@ -148,8 +161,13 @@ class Template:
             if not kept and len(turns) > 1:
                 mend = "the template rewrites earlier turns; give its turns as responses of their own"
                 raise AttuneError("a response of several turns cannot be one row", field="response.content", mend=mend)
+            for what in _beside(turn):
+                if not kept:
+                    raise AttuneError(f"the chat template does not continue its prompt with the {what} of the response", field="response.content", mend=_MEND)
+                if self._same_without(done, _merged(history, [*turns[:index], _less(turn, what)]), tools, finished=True):
+                    raise AttuneError(f"the chat template leaves out the {what} of the response", field="response.content", mend=_MEND)
             gap = self._joined_ids(before[len(written) :]) if index else []
-            body, stop, length = self._split_stop(done[len(before) :]) if kept else (str(turn["content"]), self.stop_id, 0)
+            body, stop, length = self._split_stop(done[len(before) :]) if kept else (self._unbegun(turn["content"], before), self.stop_id, 0)
             reply = [*self._joined_ids(body), stop]
             ids += gap + reply
             supervised += [False] * len(gap) + [True] * len(reply)
@@ -178,12 +196,28 @@ class Template:
         self._ending = done[done.rindex(_MARK) + len(_MARK) :]
         stops = [text for text in self._specials if text in self._ending]
         self._stop_text = min(stops, key=lambda text: (self._ending.index(text), -len(text)), default="")
-        written = done[: len(done) - len(self._ending)]
+        written, asked = done[: len(done) - len(self._ending)], self._rendered_prompt([user], ())
+        num_shared = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(asked, done, strict=False)))
+        begun = asked[num_shared:]
+        self._begun = begun if begun.strip() else ""
         thought = {"role": "assistant", "content": f"<think>\nr\n</think>\n\n{_MARK}"}
         alone = self._render([user, thought], ())
         alone = alone[: alone.rfind(_MARK)]
         again = self._render([user, thought, user], ())
-        self.rewrites_history = not (written.startswith(self._rendered_prompt([user], ())) and again.startswith(alone))
+        self.rewrites_history = not (written.startswith(asked) and again.startswith(alone))
+
+    def _unbegun(self, text: str, before: str) -> str:
+        """Returns a reply's text without what the rendered prompt has written of it, beyond the header that finished replies have too."""
+        if not before.endswith(self._begun):
+            return text
+        return text.removeprefix(self._begun if text.startswith(self._begun) else self._begun.strip())
+
+    def _same_without(self, written: str, less: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]], *, finished: bool = False) -> bool:
+        """Says whether a conversation reads the same without a part of it, so that the template leaves that part out."""
+        try:
+            return written == (self._render(less, tools) if finished else self._rendered_prompt(less, tools))
+        except AttuneError:  # a template that insists on the part reads it
+            return False
 
     def _rendered_prompt(self, turns: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]]) -> str:
         if turns[-1]["role"] == "assistant":
@@ -240,8 +274,9 @@ def _turns(prompt: Prompt) -> list[dict[str, Any]]:
 def _plain_text(prompt: Prompt) -> str:
     if prompt.images:
         raise AttuneError("this policy reads no images", field="prompt.images", value=len(prompt.images), allowed="none")
-    if not isinstance(prompt.content, str):
-        raise AttuneError("turns need a chat template and the tokenizer has none", field="prompt.content", mend="give one with chat=")
+    if prompt.tools or not isinstance(prompt.content, str):
+        what, field = ("tools", "prompt.tools") if prompt.tools else ("turns", "prompt.content")
+        raise AttuneError(f"{what} need a chat template and the tokenizer has none", field=field, mend="give one with chat=")
     return prompt.content
 
 
@@ -262,6 +297,14 @@ def _plain_message(message: Message) -> dict[str, Any]:
     if plain.get("tool_calls"):
         plain["tool_calls"] = [_plain_call(call) for call in plain["tool_calls"]]
     return plain
+
+
+def _beside(turn: Mapping[str, Any]) -> list[str]:
+    return [what for what, names in _BESIDE.items() if any(turn.get(name) for name in names)]
+
+
+def _less(turn: Mapping[str, Any], what: str) -> dict[str, Any]:
+    return {name: said for name, said in turn.items() if name not in _BESIDE[what]}
 
 
 def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from attune.data.read import read
 from attune.data.split import split
 from attune.data.voices import heard
 from attune.training.source import SignalFn
+from attune.training.trackers import check_trackers
 from attune.training.update import Objective
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def check(recipe: Recipe) -> None:
     for stage in recipe.stages:
         try:
             objectives_of(stage)
+            check_trackers(stage.train.log_to)
             if stage.data is not None:
                 signal_of(stage.data)
         except ConfigError as error:
@@ -85,53 +87,67 @@ def signal_function(name: str) -> Callable[..., Signal]:
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """What several sources gave."""
+
+    groups: list[Group]
+    accounts: Mapping[str, Account]
+    # path -> where its records went
+    left_out: Mapping[str, int]
+    # reason -> groups that were read and not handed on
+
+
+@dataclass(frozen=True, slots=True)
 class Feedback:
-    """What was read: groups to train on, groups held out, and where every record went."""
+    """Groups to train on, groups held out, and where every record went."""
 
     train: list[Group]
     held_out: list[Group]
-    train_accounts: Mapping[str, Account]
-    # path -> account
-    eval_accounts: Mapping[str, Account]
-
-    @property
-    def paths(self) -> list[str]:
-        return [file for account in (*self.train_accounts.values(), *self.eval_accounts.values()) for file in account.formats]
+    train_sources: Sources
+    eval_sources: Sources | None
+    # None: the held-out groups are a share of the training prompts
 
 
 def feedback_of(data: DataConfig, *, seed: int) -> Feedback:
     """Reads a stage's data: mixed by weight, and split by prompt where no evaluation data are named."""
-    train, train_accounts = read_sources(data.train, max_bad=data.max_bad, limit=data.limit, seed=seed)
+    train = read_sources(data.train, max_bad=data.max_bad, limit=data.limit, seed=seed)
     if data.eval is not None:
-        held_out, eval_accounts = read_sources(data.eval, max_bad=data.max_bad, limit=data.limit, seed=seed)
-        return Feedback(train, held_out, train_accounts, eval_accounts)
+        held_out = read_sources(data.eval, max_bad=data.max_bad, limit=data.limit, seed=seed)
+        return Feedback(train.groups, held_out.groups, train, held_out)
     if data.eval_share == 0:
-        return Feedback(train, [], train_accounts, {})
-    parts = split(train, {"train": 1 - data.eval_share, "eval": data.eval_share}, seed=seed)
-    return Feedback(parts["train"], parts["eval"], train_accounts, {})
+        return Feedback(train.groups, [], train, None)
+    parts = split(train.groups, {"train": 1 - data.eval_share, "eval": data.eval_share}, seed=seed)
+    return Feedback(parts["train"], parts["eval"], train, None)
 
 
-def read_sources(sources: Sequence[SourceConfig], *, max_bad: float, limit: int | None, seed: int) -> tuple[list[Group], dict[str, Account]]:
-    """Returns the groups of all sources, mixed by weight where weights are given, and each one's account."""
-    found: list[list[Group]] = []
+def read_sources(sources: Sequence[SourceConfig], *, max_bad: float, limit: int | None, seed: int) -> Sources:
+    """Returns the groups of all sources, mixed by weight where weights are given; what is not handed on is counted."""
+    found: dict[str, list[Group]] = {}
     accounts: dict[str, Account] = {}
     for number, source in enumerate(sources):
+        if source.path in found:
+            raise ConfigError("a source is named twice", field="data", value=source.path, mend="give it one weight")
         reading = read(source.path, format=source.format, max_bad=max_bad, id_prefix=f"{number}/" if len(sources) > 1 else "")
-        groups = list(reading)
-        found.append(groups[:limit])
-        accounts[source.path] = reading.account
-    weights = [source.weight for source in sources]
-    if not any(weights):
-        return [group for groups in found for group in groups], accounts
-    if not all(weights):
-        raise ConfigError("either every source has a weight or none", field="data.train", value=weights)
-    named = {f"{number}:{source.path}": groups for number, (source, groups) in enumerate(zip(sources, found, strict=True))}
-    shares = dict(zip(named, (weight or 0.0 for weight in weights), strict=True))
-    return list(mix(named, shares, when_exhausted="stop", seed=seed)), accounts
+        found[source.path], accounts[source.path] = list(reading), reading.account
+    num_read = sum(map(len, found.values()))
+    found = {path: groups[:limit] for path, groups in found.items()}
+    num_kept = sum(map(len, found.values()))
+    weights = {source.path: source.weight for source in sources if source.weight}
+    if weights and len(weights) < len(sources):
+        raise ConfigError("either every source has a weight or none", field="data", value=[source.weight for source in sources])
+    groups = list(mix(found, weights, when_exhausted="stop", seed=seed)) if weights else [group for groups in found.values() for group in groups]
+    left_out = {"group: beyond data.limit": num_read - num_kept, "group: left over when the mixture ended": num_kept - len(groups)}
+    return Sources(groups, accounts, {reason: num for reason, num in left_out.items() if num})
 
 
-def load_model(config: ModelConfig, *, path: str, dropout: bool = False) -> CausalPolicy:
-    """Returns the policy that a model section describes, its weights from `path` (stages resolved), on a GPU where there is one."""
+def load_model(config: ModelConfig, *, path: str, **options: Any) -> CausalPolicy:
+    """Returns the policy that a model section describes, its weights from `path` (stages resolved), on a GPU where there is one.
+
+    Args:
+        config: the section.
+        path: a folder or hub id.
+        options: other options of policies.causal.load (dropout, new_head, use_token_ids).
+    """
     import torch
     from transformers.utils import logging
 
@@ -159,5 +175,5 @@ def load_model(config: ModelConfig, *, path: str, dropout: bool = False) -> Caus
         max_prompt_tokens=config.max_prompt_tokens,
         max_response_tokens=config.max_response_tokens,
         overlong=config.overlong,
-        dropout=dropout,
+        **options,
     )

@@ -76,7 +76,9 @@ def demo_recipe(place: RunDirectory, *, seed: int, quick: bool) -> Recipe:
 
 
 def _load(recipe: Recipe, place: RunDirectory, stage: Stage, head: str = "lm") -> CausalPolicy:
-    return load_model(ModelConfig(path="", head="scalar" if head == "scalar" else "lm"), path=model_path(recipe, place, f"stage:{stage.name}"))
+    return load_model(
+        ModelConfig(path="", head="scalar" if head == "scalar" else "lm"), path=model_path(recipe, place, f"stage:{stage.name}"), use_token_ids=head == "lm"
+    )
 
 
 def _compare(recipe: Recipe, place: RunDirectory, world: LanguageWorld, prompts: Sequence[Group], start: CausalPolicy, *, watcher: Watcher, seed: int) -> None:

@@ -45,7 +45,7 @@ def _counts(stage: Stage, prepared: Prepared) -> list[str]:
     order = Order(len(prepared.train), stage.train.groups_per_update, seed=stage.seed, shuffle=stage.train.shuffle)
     updates = stage.train.updates or order.num_updates(stage.train.epochs)
     offered = len(prepared.feedback.train)
-    records = sum(account.records for account in prepared.feedback.train_accounts.values())
+    records = sum(account.records for account in prepared.feedback.train_sources.accounts.values())
     pairs = sum(len(item.signal.pairs) for item in prepared.train)
     rows = sum(len(item.signal.responses) for item in prepared.train)
     return [
@@ -76,7 +76,8 @@ def _memory(stage: Stage, prepared: Prepared) -> list[str]:
     longest = max(all_ for all_, _ in tokens)
     activations = total * layers * (34 * width + 2.5 * heads * longest) * number / 2
     head = 2 * supervised * config.vocab_size * 4 if policy.kind == "lm" else 0
-    reference = weights if stage.model.adapter is None and policy.kind == "lm" else 0
+    rows_beyond = any(objective.spec.rows for objective in prepared.learner.objectives)
+    reference = weights if stage.model.adapter is None and policy.kind == "lm" and (stage.reference.cache == "off" or rows_beyond) else 0
     parts = {"weights": weights, "gradients and moments": 3 * learning, "reference": reference, "activations of the largest pass": activations, "head": head}
     said = ", ".join(f"{name} {value / GIB:.2f}" for name, value in parts.items())
     return [f"memory, about {sum(parts.values()) / GIB:.2f} GiB: {said}", f"largest pass: {total} tokens, {supervised} of them supervised"]

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from attune.config.recipe import ModelConfig, Stage
+from attune.config.recipe import Stage
 from attune.core.errors import ConfigError
 from attune.core.protocols import Reward, Row, Sampler, SamplingParams
-from attune.core.record import Group, text_of
+from attune.core.record import MAIN, Group, text_of
 from attune.evals.win_rate import Comparison, outcome_from_scores, win_rate
 from attune.ops.intervals import mean_estimate
+from attune.policies.causal import CausalPolicy
 from attune.recipes.assemble import load_model, read_sources
 from attune.recipes.progress import Watcher
 from attune.rewards.scalar import ScalarReward
@@ -35,13 +36,17 @@ def evaluate_stage(stage: Stage, run: RunDirectory, *, resolve: Callable[[str], 
     config = stage.evaluate
     if config is None:
         raise ConfigError("a stage that evaluates needs the section", field="evaluate")
-    groups, _ = read_sources(config.prompts, max_bad=0.05, limit=None, seed=stage.seed)
-    prompts = [group for group in groups if group.contexts][: config.num_prompts]
-    if not prompts:
-        raise ConfigError("no group has a prompt to sample from", field="evaluate.prompts", value=[source.path for source in config.prompts])
-    plain = ModelConfig(**{**stage.model.model_dump(), "adapter": None})
-    policy, baseline = (load_model(plain, path=resolve(path)) for path in (stage.model.path, config.baseline))
-    judge = load_model(ModelConfig(**{**plain.model_dump(), "head": "scalar"}), path=resolve(config.reward))
+    groups = read_sources(config.prompts, max_bad=0.05, limit=None, seed=stage.seed).groups
+    plain = stage.model.model_copy(update={"adapter": None, "head": "lm"})
+    policy, baseline = (load_model(plain, path=resolve(path), use_token_ids=True) for path in (stage.model.path, config.baseline))
+    judge = load_model(plain.model_copy(update={"head": "scalar"}), path=resolve(config.reward))
+    fitting = [group for group in groups if all(fits(group, one, config.max_tokens) for one in (policy, baseline, judge))]
+    if not fitting:
+        allowed = f"prompts that leave room for {config.max_tokens} tokens in the model's {policy.max_positions} positions"
+        raise ConfigError("no group has a prompt to sample from", field="evaluate.prompts", value=[source.path for source in config.prompts], allowed=allowed)
+    if len(fitting) < len(groups):
+        watcher.say(f"{stage.name}: {len(groups) - len(fitting)} of {len(groups)} groups are left out: no prompt, or no room for {config.max_tokens} tokens")
+    prompts = fitting[: config.num_prompts]
     params = SamplingParams(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
     compare(
         run,
@@ -56,6 +61,11 @@ def evaluate_stage(stage: Stage, run: RunDirectory, *, resolve: Callable[[str], 
         watcher=watcher,
         policies=(policy, baseline),
     )
+
+
+def fits(group: Group, policy: CausalPolicy, max_tokens: int) -> bool:
+    """Returns whether a group has a prompt behind which a response of so many tokens, and the stop token a judge reads after it, finds room."""
+    return MAIN in group.contexts and (policy.max_positions is None or len(policy.prompt_ids(group.prompt)) + max_tokens + 1 <= policy.max_positions)
 
 
 def compare(
@@ -83,7 +93,8 @@ def compare(
         params, seed: of the sampling.
         tie_threshold: rewards that differ by no more are a tie.
         watcher: shows progress.
-        policies: (trained, start) behind the samplers, for KL(trained || start) on the trained one's samples; None: not measured.
+        policies: (trained, start) behind the samplers, reading a sample by its own token ids, for KL(trained || start) on the trained one's
+            samples; None: not measured.
 
     Returns:
         What evals.json holds.

@@ -32,7 +32,7 @@ def accuracies(batch: Batch) -> dict[str, Estimate]:
     if "logp" in batch and "ref_logp" in batch:
         ratio_N = batch.log_ratio()
         scores |= {"implicit_reward": ratio_N} if bool((ratio_N.abs() > 1e-4).any()) else {}
-    return {name: _share(batch, score) for name, score in scores.items()} if bool(_decided(batch).any()) else {}
+    return {name: _share(batch, score) for name, score in scores.items()} if bool(batch.decided.any()) else {}
 
 
 def as_evals(before: Mapping[str, Estimate], after: Mapping[str, Estimate], *, title: str) -> dict[str, Any]:
@@ -58,13 +58,9 @@ def as_evals(before: Mapping[str, Estimate], after: Mapping[str, Estimate], *, t
 
 
 def _share(batch: Batch, score_N: Tensor) -> Estimate:
-    decided_P = _decided(batch)
+    decided_P = batch.decided
     sign_P = (batch.get("target") >= 0.5).to(score_N.dtype) * 2 - 1
     margin_P = (batch.margin(score_N) * sign_P)[decided_P]
     right = (margin_P > 0).double() + 0.5 * (margin_P == 0).double()
     first_P = batch.get("pairs")[decided_P, 0]
     return share_estimate(right.tolist(), clusters=batch.get("group")[first_P].tolist())
-
-
-def _decided(batch: Batch) -> Tensor:
-    return ~batch.get("tie") & (batch.get("target") != 0.5)

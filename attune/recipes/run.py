@@ -8,7 +8,9 @@ from pathlib import Path
 
 from attune.config.load import build_recipe, dump_recipe, fingerprint, load_recipe
 from attune.config.recipe import Recipe, Stage
-from attune.core.errors import RunError
+from attune.core.errors import ConfigError, RunError
+from attune.core.spec import methods
+from attune.data.files import find
 from attune.recipes.assemble import check
 from attune.recipes.evaluate_stage import evaluate_stage
 from attune.recipes.progress import Watcher
@@ -62,19 +64,29 @@ def resolve(recipe: str | Path | Recipe | dict[str, object], overrides: Sequence
     if isinstance(recipe, dict):
         return build_recipe(recipe, overrides)
     shipped = SHIPPED / f"{recipe}.yaml"
-    return load_recipe(shipped if not Path(recipe).is_file() and shipped.is_file() else recipe, overrides)
+    path = Path(recipe) if Path(recipe).is_file() else shipped
+    if not path.is_file():
+        names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+        mend = "an objective goes into a recipe: attune run dpo 'objectives=[{name: NAME}]' ..." if str(recipe) in {one.name for one in methods()} else None
+        raise ConfigError("no such recipe file", file=str(recipe), allowed=f"a path, or a shipped recipe: {names}", mend=mend)
+    return load_recipe(path, overrides)
 
 
 def begin(recipe: Recipe, place: RunDirectory, *, resume: bool) -> None:
-    """Writes what the run is before it starts; a directory with another run in it is refused."""
-    before = place.read_json("provenance.json")
+    """Writes what the run is before it starts; a directory with another run in it is refused, unless that one never came to an update."""
+    folders = [stage_directory(recipe, place, stage) for stage in recipe.stages]
+    before = place.read_json("provenance.json") if any((folder / "metrics.jsonl").exists() or "ended" in _said(folder) for folder in folders) else None
     if before is not None and not resume:
         raise RunError("the directory holds a run already", file=str(place.path), mend="add --resume to go on with it, or name another with --run-dir")
     if before is not None and before["recipe"] != fingerprint(recipe):
         raise RunError("the directory holds a run of another recipe", file=str(place.path), value=before["recipe"], allowed=fingerprint(recipe))
-    if before is None:
-        paths = [source.path for stage in recipe.stages if stage.data for source in (*stage.data.train, *(stage.data.eval or ()))]
-        place.write_json("provenance.json", provenance(seed=recipe.stages[0].seed, data=dict.fromkeys(paths), recipe_hash=fingerprint(recipe)))
+    said = provenance(seed=recipe.stages[0].seed, data=_files(recipe, place), recipe_hash=fingerprint(recipe))
+    if before is not None:
+        changed = [path for path, digest in before["data"].items() if digest is not None and said["data"].get(path) != digest]
+        if changed:
+            raise RunError("the data have changed since the run began", file=changed[0], mend="restore the file, or start a new run directory")
+    else:
+        place.write_json("provenance.json", said)
         write_atomic(place / "recipe.yaml", dump_recipe(recipe))
         if len(recipe.stages) > 1:
             place.write_json("stages.json", [stage.name for stage in recipe.stages])
@@ -114,6 +126,16 @@ def finish(place: RunDirectory) -> None:
     place.write_json("provenance.json", {**place.read_json("provenance.json"), "ended": now()})
 
 
+def _files(recipe: Recipe, place: RunDirectory) -> list[str]:
+    """Returns the files that the recipe's sources name, but for those the run makes itself."""
+    paths = [source.path for stage in recipe.stages if stage.data for source in (*stage.data.train, *(stage.data.eval or ()))]
+    found = [file for path in paths for file in (find(path) if Path(path).is_dir() or set(path) & set("*?[") else (path,))]
+    return [file for file in dict.fromkeys(found) if place.path not in Path(file).parents]
+
+
 def _done(folder: RunDirectory) -> bool:
-    said = folder.read_json("provenance.json")
-    return said is not None and "ended" in said
+    return "ended" in _said(folder)
+
+
+def _said(folder: RunDirectory) -> dict[str, object]:
+    return dict(folder.read_json("provenance.json") or {})

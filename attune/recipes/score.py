@@ -21,9 +21,6 @@ from attune.rewards.scalar import ScalarReward
 ASPECT = "reward"
 """Under this name a score is written into Response.scores."""
 
-HEAD = "score.weight"
-"""The weight of a reward head."""
-
 
 def score_file(data: str, model: str, *, out: Path | None = None, format: str | None = None) -> str:
     """Scores every response that the model can read.
@@ -43,7 +40,7 @@ def score_file(data: str, model: str, *, out: Path | None = None, format: str | 
     """
     reading = read(data, format=format)
     groups = list(reading)
-    policy = load_reward(model)
+    policy = load_model(ModelConfig(path=model, head="scalar"), path=model)
     lines = [reading.account.summary()]
 
     def scored() -> Iterator[Group]:
@@ -70,7 +67,7 @@ def score_bench(data: str, model: str) -> str:
     records = list(read_table(data))
     if not records:
         raise FormatError("there is no record", file=data, allowed="at least one")
-    reward = ScalarReward(load_reward(model))
+    reward = ScalarReward(load_model(ModelConfig(path=model, head="scalar"), path=model))
 
     def scorer(asked: Sequence[tuple[Any, Any]]) -> list[float]:
         return [scores[0] for scores in reward.score([_asked(number // 2, *pair) for number, pair in enumerate(asked)])]
@@ -81,22 +78,6 @@ def score_bench(data: str, model: str) -> str:
         raise error.at(file=data) from None
 
 
-def load_reward(path: str) -> CausalPolicy:
-    """Returns a reward model; one without a trained head, such as a plain language model, is refused: its scores would be random.
-
-    Args:
-        path: folder (an adapter's too) or hub id.
-
-    Raises:
-        AttuneError: the weights hold no reward head, or cannot be read.
-    """
-    policy = load_model(ModelConfig(path=path, head="scalar"), path=path)
-    if not any(HEAD in _weights(place) for place in (path, policy.model.config.name_or_path)):
-        mend = "give a reward model, such as the model/ of a run of the recipe `reward`"
-        raise AttuneError("this is no reward model: its weights hold no trained reward head", field="model", value=path, mend=mend)
-    return policy
-
-
 def _asked(record: int, prompt: Any, response: Any) -> Group:
     where = f"records[{record}]"
     try:
@@ -104,19 +85,6 @@ def _asked(record: int, prompt: Any, response: Any) -> Group:
     except RecordError as error:
         error.field = f"{where}.{error.field}"
         raise
-
-
-def _weights(path: str) -> set[str]:
-    """Returns the names of the weights in a model's folder, or in the local copy of a hub id."""
-    from safetensors import safe_open
-    from transformers.utils.hub import cached_file
-
-    folder = Path(path) if Path(path).is_dir() else Path(str(cached_file(path, "config.json"))).parent
-    names: set[str] = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as weights:
-            names.update(name.removeprefix("base_model.model.") for name in list(weights.keys()))
-    return names
 
 
 def _scores(policy: CausalPolicy, groups: Sequence[Group]) -> tuple[list[list[float | None]], list[str]]:

@@ -13,6 +13,9 @@ from attune.config.recipe import Stage
 from attune.core.errors import ConfigError
 from attune.core.protocols import Row
 from attune.diagnostics.doctor import examine
+from attune.diagnostics.leaks import leaks
+from attune.policies.adapters import has_adapter
+from attune.policies.causal import CausalPolicy
 from attune.recipes.assemble import Feedback, feedback_of, load_model, objectives_of, signal_of
 from attune.recipes.held_out import accuracies, as_evals
 from attune.recipes.progress import Watcher
@@ -21,14 +24,14 @@ from attune.training.columns import frozen_columns
 from attune.training.engine import Outcome, train
 from attune.training.source import FEEDBACK, Intake, Item, take, usable
 from attune.training.trackers import open_trackers
-from attune.training.update import Learner, Objective
+from attune.training.update import Frozen, Learner, Objective
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prepared:
     """Everything a stage needs before its first update."""
 
-    policy: Any
+    policy: CausalPolicy
     learner: Learner
     train: Sequence[Item]
     held_out: Sequence[Item]
@@ -92,44 +95,58 @@ def prepare(stage: Stage, run: RunDirectory | None, *, model_path: str, watcher:
     if stage.data is None:
         raise ConfigError("a stage with objectives needs data", field="data")
     objectives, signal = objectives_of(stage), signal_of(stage.data)
-    feedback = feedback_of(stage.data, seed=stage.seed)
+    with watcher.bar(f"{stage.name}: reading the data") as advance:
+        feedback = feedback_of(stage.data, seed=stage.seed)
+        advance(0, f"{len(feedback.train)} groups to train on, {len(feedback.held_out)} held out")
     torch.manual_seed(stage.seed)
-    policy = load_model(stage.model, path=model_path, dropout=stage.train.dropout)
+    policy = load_model(stage.model, path=model_path, dropout=stage.train.dropout, new_head=True)
     watcher.say(f"{stage.name}: layout {policy.layout_used}: {policy.layout_reason}")
     needs = sorted({name for objective in objectives for name in objective.spec.needs})
     items, intake = take(feedback.train, signal, policy, needs)
     held_out, held_intake = take(feedback.held_out, signal, policy, needs)
     if run is not None:
         write_account(run, feedback, policy, intake, held_intake, items)
-        diagnosis = examine(feedback.train, model=policy, signal=signal, title=", ".join(feedback.train_accounts))
+        with watcher.bar(f"{stage.name}: doctor") as advance:
+            diagnosis = examine(feedback.train, model=policy, signal=signal, title=", ".join(feedback.train_sources.accounts))
+            diagnosis = dataclasses.replace(diagnosis, findings=(*diagnosis.findings, *leaks(feedback.train, feedback.held_out)))
+            advance(0, diagnosis.verdict[0])
         run.write_json("doctor.json", diagnosis.to_dict())
-        for line in diagnosis.verdict:
-            watcher.say(f"{stage.name}: doctor: {line}")
+        for line in diagnosis.verdict[1:]:
+            watcher.say(f"  {line}")
     if not items:
-        raise ConfigError("nothing is left to train on", field="data.train", value=dict(intake.reasons), mend="`attune doctor` says what became of the records")
+        why = ", ".join(f"{reason} ({num})" for reason, num in intake.reasons.most_common())
+        raise ConfigError(f"nothing is left to train on: {why}", field="data", mend="`attune doctor` says what the groups hold and which signal reads it")
+    if any(parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16) for parameter in policy.module.parameters()):
+        raise ConfigError("weights of 16 bits lose most updates", field="model.dtype", value=stage.model.dtype, allowed="float32, or an adapter")
     check_fed(objectives, items, [config.name for config in stage.data.signal])
     if any(objective.spec.rows for objective in objectives):
         check_mismatched(policy, [*items, *held_out])
-    per_pass = stage.train.groups_per_pass or stage.train.groups_per_update
+    frozen = frozen_of(stage, policy, objectives, [*items, *held_out], run, watcher) if run is not None else {}
     names = sorted({pair.annotator for item in items for pair in item.signal.pairs if pair.annotator})
-    frozen = {}
-    if stage.model.head == "lm" and run is not None and ("ref_logp" in needs or stage.train.track_start):
-        with watcher.bar(f"{stage.name}: reference log-probabilities", total=len(items) + len(held_out)) as advance:
-            frozen = frozen_columns(
-                policy,
-                [*items, *held_out],
-                reference=stage.reference,
-                need_reference="ref_logp" in needs,
-                track_start=stage.train.track_start,
-                continued=stage.model.adapter is not None and stage.model.adapter.path is not None,
-                other_rows=any(objective.spec.rows for objective in objectives),
-                groups_per_pass=per_pass,
-                folder=str(run / "cache"),
-                on_progress=lambda done, total: advance(done, f"{total} groups"),
-            )
     annotators = {name: number for number, name in enumerate(names, start=1)}
-    learner = Learner(policy, objectives, frozen=frozen, groups_per_pass=stage.train.groups_per_pass, annotators=annotators)
+    learner = Learner(policy, objectives, frozen=frozen, groups_per_pass=stage.train.groups_per_pass or stage.train.groups_per_update, annotators=annotators)
     return Prepared(policy, learner, items, held_out, feedback)
+
+
+def frozen_of(
+    stage: Stage, policy: CausalPolicy, objectives: Sequence[Objective], items: Sequence[Item], run: RunDirectory, watcher: Watcher
+) -> dict[str, Frozen]:
+    """Returns the frozen columns that the stage reads or logs, computed over all items where they are kept."""
+    need_reference = any("ref_logp" in objective.spec.needs for objective in objectives)
+    if stage.model.head != "lm" or not (need_reference or stage.train.track_start):
+        return {}
+    with watcher.bar(f"{stage.name}: reference log-probabilities", total=len(items)) as advance:
+        return frozen_columns(
+            policy,
+            items,
+            reference=stage.reference,
+            need_reference=need_reference,
+            track_start=stage.train.track_start,
+            other_rows=any(objective.spec.rows for objective in objectives),
+            groups_per_pass=stage.train.groups_per_pass or stage.train.groups_per_update,
+            folder=str(run / "cache"),
+            on_progress=lambda done, total: advance(done, f"{total} groups"),
+        )
 
 
 def check_fed(objectives: Sequence[Objective], items: Sequence[Item], signals: Sequence[str]) -> None:
@@ -144,7 +161,7 @@ def check_fed(objectives: Sequence[Objective], items: Sequence[Item], signals: S
             )
 
 
-def check_mismatched(policy: Any, items: Sequence[Item]) -> None:
+def check_mismatched(policy: CausalPolicy, items: Sequence[Item]) -> None:
     """Raises ConfigError where a response read under another group's prompt could outgrow the model's positions, in the middle of a run."""
     rows = [(item.group, Row(group=0, response=index, context=item.group.responses[index].context)) for item in items for index in item.signal.responses]
     tokens = [policy.tokens(group, row) for group, row in rows]
@@ -160,36 +177,31 @@ def check_mismatched(policy: Any, items: Sequence[Item]) -> None:
         )
 
 
-def write_account(run: RunDirectory, feedback: Feedback, policy: Any, intake: Intake, held_intake: Intake, items: Sequence[Item]) -> None:
+def write_account(run: RunDirectory, feedback: Feedback, policy: CausalPolicy, intake: Intake, held_intake: Intake, items: Sequence[Item]) -> None:
     """Writes data.json: where every record and every response went."""
-    accounts = [*feedback.train_accounts.values(), *feedback.eval_accounts.values()]
-    run.write_json(
-        "data.json",
-        {
-            "train": {
-                "records": sum(account.records for account in accounts),
-                **intake.to_dict(),
-                "cut": num_cut(policy, items),
-                "sources": list(feedback.train_accounts),
-            },
-            "eval": {**held_intake.to_dict(), "sources": list(feedback.eval_accounts) or ["held out by prompt"]},
-            "rejected": [str(finding) for account in accounts for finding in account.rejects],
-            "joined": sum(account.merged for account in accounts),
-        },
-    )
+    sources = [source for source in (feedback.train_sources, feedback.eval_sources) if source is not None]
+    said: dict[str, Any] = {}
+    for name, source, part in (("train", feedback.train_sources, intake), ("eval", feedback.eval_sources, held_intake)):
+        own = part.to_dict()
+        said[name] = {**own, "sources": list(source.accounts) if source else ["held out by prompt"]}
+        if source is not None:
+            said[name]["records"] = sum(account.records for account in source.accounts.values())
+            said[name]["reasons"] = {**own["reasons"], **source.left_out}
+    said["train"]["cut"] = num_cut(policy, items)
+    said["rejected"] = [str(finding) for source in sources for account in source.accounts.values() for finding in account.rejects]
+    said["joined"] = sum(account.merged for source in sources for account in source.accounts.values())
+    run.write_json("data.json", said)
 
 
-def num_cut(policy: Any, items: Sequence[Item]) -> int:
+def num_cut(policy: CausalPolicy, items: Sequence[Item]) -> int:
     """Returns how many trained responses, or their prompts, were cut to length."""
     rows = [(item.group, Row(group=0, response=index, context=item.group.responses[index].context)) for item in items for index in item.signal.responses]
     tokens = [policy.tokens(group, row) for group, row in rows] if policy.overlong == "cut" else []
     return sum(bool(one.prompt_cut or one.response_cut) for one in tokens)
 
 
-def save_model(policy: Any, run: RunDirectory) -> None:
+def save_model(policy: CausalPolicy, run: RunDirectory) -> None:
     """Writes model/, a plain transformers directory; of an adapter also adapter/, and model/ then has it merged in."""
-    from attune.policies.adapters import has_adapter
-
     if not has_adapter(policy.module):
         policy.save(str(run.model))
         return

@@ -42,8 +42,11 @@ def build_world(folder: Path, *, seed: int, train: bool, quiet: bool) -> str:
 
 def make(folder: Path, *, fine_tune: FineTune | None, watcher: Watcher, **options: Any) -> Built:
     """Builds a world with a bar for the sampling; options are those of worlds.language.build."""
+    from transformers.utils import logging
+
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    logging.disable_progress_bar()
     with watcher.bar("world: sampling answers") as advance:
         return build(folder, fine_tune=fine_tune, on_progress=lambda done, total: advance(done, f"{done}/{total}"), **options)
 

@@ -46,7 +46,6 @@ def frozen_columns(
     reference: ReferenceConfig,
     need_reference: bool,
     track_start: bool,
-    continued: bool,
     other_rows: bool,
     groups_per_pass: int,
     folder: str | None = None,
@@ -60,13 +59,12 @@ def frozen_columns(
         reference: which reference, and whether its numbers are kept.
         need_reference: whether an objective reads ref_logp.
         track_start: whether the change since the start is logged.
-        continued: whether the policy's adapter was trained before; a new one changes nothing at the start.
         other_rows: whether training reads rows beyond each response under its own prompt; only they need the reference's weights later.
         groups_per_pass: groups computed at once.
         folder: where numbers are kept if `reference.cache` is "disk".
         on_progress: called with groups done and groups in all.
     """
-    start = _start(policy, continued)
+    start = _start(policy)
     ref = start if reference.source == "auto" else reference.source
     wanted = {name: source for name, source, needed in (("ref_logp", ref, need_reference), ("start_logp", start, track_start)) if needed}
     folder = folder if reference.cache == "disk" else None
@@ -80,11 +78,11 @@ def frozen_columns(
 _MAKE: dict[str, Callable[[CausalPolicy], Reference]] = {"initial": frozen_copy, "adapter_off": adapter_off, "adapter_loaded": adapter_as_loaded}
 
 
-def _start(policy: CausalPolicy, continued: bool) -> str:
-    """Returns the cheapest reference that equals the policy's start."""
+def _start(policy: CausalPolicy) -> str:
+    """Returns the cheapest reference that equals the policy's start: a new adapter changes nothing, a continued one must be remembered."""
     if not has_adapter(policy.module):
         return "initial"
-    return "adapter_loaded" if continued else "adapter_off"
+    return "adapter_loaded" if policy.continued else "adapter_off"
 
 
 def _filled(

@@ -122,9 +122,10 @@ class _Session:
         self.progress, states = load_checkpoint(path, self.module, self.optimizer, fingerprint=self.fingerprint)
         self.learner.states |= states
         self.run.truncate_metrics(self.progress.update)
-        said = [line for line in self.run.lines("metrics.jsonl") if line["split"] == "eval"]
-        numbers = [{key: value for key, value in line.items() if isinstance(value, float)} for line in said]
-        self.before, self.after = (numbers[0], numbers[-1]) if numbers else ({}, {})
+        said = list(self.run.lines("metrics.jsonl"))
+        evals, trains = ([_numbers(line) for line in said if line["split"] == split] for split in ("eval", "train"))
+        self.before, self.after = (evals[0], evals[-1]) if evals else ({}, {})
+        self.last = trains[-1] if trains else {}
 
     def step(self) -> Mapping[str, float]:
         """One update, then whatever is due after it."""
@@ -205,3 +206,8 @@ class _Session:
             load_weights(self.run.checkpoints / BEST, self.module)
             self.after = means(self.learner.measure(self.held_out))
         return Outcome(self.progress.update, self.stopped, self.before, self.after, self.last)
+
+
+def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the statistics of a line of metrics."""
+    return {key: value for key, value in line.items() if isinstance(value, float)}

@@ -30,7 +30,7 @@ def monitor(batch: Batch) -> Mapping[str, Term]:
         terms["kl_to_ref"] = Term(_kl(batch)[main_N], "rows")
     if "pairs" not in batch:
         return terms
-    decided_P = ~batch.get("tie")
+    decided_P = batch.decided
     sign_P = torch.where(batch.get("target") >= 0.5, 1.0, -1.0)[decided_P]
     margin_P = batch.margin(_score(batch))[decided_P] * sign_P
     terms["margin"] = Term(margin_P, "decided_pairs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,23 +22,20 @@ def open_trackers(names: Sequence[str], *, run: str, folder: Path, config: Mappi
         run: name of the run.
         folder: the run's directory; TensorBoard writes below it.
         config: the resolved recipe, shown beside the curves.
-
-    Raises:
-        ConfigError: a tracker is not installed.
     """
     return [_OPEN[name](run, folder, config) for name in names]
 
 
-def _module(name: str, package: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise ConfigError("the tracker is not installed", field="train.log_to", value=package, mend=f"pip install {package}") from None
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises ConfigError where a tracker is not installed; nothing is imported."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError("the tracker is not installed", field="train.log_to", value=name, mend=f"pip install {name}")
 
 
 def _wandb_like(package: str) -> Callable[[str, Path, Mapping[str, Any]], Tracker]:
     def start(run: str, folder: Path, config: Mapping[str, Any]) -> Tracker:
-        tracker = _module(package, package)
+        tracker = importlib.import_module(package)
         tracker.init(project="attune", name=run, config=dict(config))
         return lambda update, metrics: tracker.log(dict(metrics), step=update)
 
@@ -45,7 +43,7 @@ def _wandb_like(package: str) -> Callable[[str, Path, Mapping[str, Any]], Tracke
 
 
 def _tensorboard(run: str, folder: Path, config: Mapping[str, Any]) -> Tracker:
-    writer = _module("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(folder / "tensorboard"))
+    writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(str(folder / "tensorboard"))
 
     def log(update: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():

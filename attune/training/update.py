@@ -19,6 +19,7 @@ from attune.core.batch import COLUMNS, COUNTS, Batch, Loss, Term, reduced
 from attune.core.errors import RunError
 from attune.core.protocols import Encoded, Policy
 from attune.core.spec import Spec, State
+from attune.policies.causal import evaluating
 from attune.training.layout import lay_out
 from attune.training.monitor import monitor
 from attune.training.source import Item
@@ -106,8 +107,9 @@ class Learner:
 
     @torch.no_grad()
     def whole(self, items: Sequence[Item]) -> Batch:
-        """Returns one batch of all items with the policy's outputs, without gradient; group b is the b-th item."""
-        return Batch.join([data.with_columns(**self.policy.outputs(encoded, self.wants)) for encoded, data in self._parts(items)])
+        """Returns one batch of all items with the policy's outputs, without gradient and without dropout; group b is the b-th item."""
+        with evaluating(self.policy.module):
+            return Batch.join([data.with_columns(**self.policy.outputs(encoded, self.wants)) for encoded, data in self._parts(items)])
 
     def after_step(self, sums: Sums) -> None:
         """Applies the update laws that run after the optimiser's step."""
@@ -115,7 +117,9 @@ class Learner:
 
     def _two_pass(self, parts: list[tuple[Encoded, Batch]], counts: Mapping[str, float], items: Sequence[Item]) -> Sums:
         leaves: list[dict[str, Tensor]] = []
+        drawn: list[list[Tensor]] = []  # where the generator stood, so that both passes drop the same units
         for encoded, _ in parts:
+            drawn.append(_generators())
             with torch.no_grad():
                 outputs = self.policy.outputs(encoded, self.wants)
             leaves.append({name: output.requires_grad_() for name, output in outputs.items()})
@@ -123,7 +127,8 @@ class Learner:
         loss, sums = self._loss(whole, counts, learn=True)
         _require_finite(loss, items)
         torch.autograd.backward(loss)
-        for (encoded, _), leaf in zip(parts, leaves, strict=True):
+        for (encoded, _), leaf, state in zip(parts, leaves, drawn, strict=True):
+            _set_generators(state)
             outputs = self.policy.outputs(encoded, self.wants)
             reached = [name for name in outputs if leaf[name].grad is not None]
             torch.autograd.backward([outputs[name] for name in reached], [leaf[name].grad for name in reached])
@@ -207,3 +212,14 @@ def _require_finite(loss: Tensor, items: Sequence[Item]) -> None:
     if not torch.isfinite(loss):
         shown = ", ".join(item.group.id for item in items[:8]) + (" ..." if len(items) > 8 else "")
         raise RunError("the loss is not finite; no update was made", field="loss", value=float(loss.detach()), mend=f"look at the groups {shown}")
+
+
+def _generators() -> list[Tensor]:
+    """Returns where the generators of the CPU and of every GPU stand."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
+
+
+def _set_generators(states: Sequence[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state_all(states[1:])

@@ -13,8 +13,6 @@ from attune.data.read import read
 from attune.worlds.language import Built
 from tests.cli.conftest import Attune
 
-PAIR = {"prompt": "Name a fruit.", "chosen": "An apple.", "rejected": "A stone."}
-
 
 def feedback(path: Path, lines: list[str]) -> Path:
     path.write_text("".join(line + "\n" for line in lines), "utf-8")
@@ -48,10 +46,8 @@ def test_the_doctor_counts_in_json(attune: Attune, tmp_path: Path) -> None:
 
 def test_the_doctor_looks_at_tokens_where_there_is_a_model(attune: Attune, world: Built) -> None:
     """A limit of one token refuses all responses but the shortest; without a model nothing is said of tokens."""
-    told = {
-        limit: json.loads(attune("doctor", world.preferences, "--json", "--model", world.model, "--max-response-tokens", limit).out) for limit in (1, 1000)
-    }
-    refused = {limit: [finding for finding in said["findings"] if finding["name"] == "refused"][0]["level"] for limit, said in told.items()}
+    told = {limit: json.loads(attune("doctor", world.preferences, "--json", "--model", world.model, "--max-response-tokens", limit).out) for limit in (1, 1000)}
+    refused = {limit: next(finding for finding in said["findings"] if finding["name"] == "refused")["level"] for limit, said in told.items()}
     assert refused == {1: "error", 1000: "ok"}
     names = {finding["name"] for finding in json.loads(attune("doctor", world.preferences, "--json").out)["findings"]}
     assert "refused" not in names
@@ -67,7 +63,7 @@ def test_an_imported_recipe_is_one_that_attune_reads(attune: Attune, tmp_path: P
     assert yaml.safe_load(printed.out) == yaml.safe_load((tmp_path / "new" / "recipe.yaml").read_text("utf-8"))
     stage = load_recipe(tmp_path / "new" / "recipe.yaml").stages[0]
     assert stage.optim.lr == 2e-6
-    assert stage.objectives[0].params == {"beta": 0.3}
+    assert stage.objectives[0].params["beta"] == 0.3
     assert printed.err == written.err
     assert all(line.startswith("note: ") for line in printed.err.splitlines())
 

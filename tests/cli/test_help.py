@@ -35,7 +35,7 @@ def commands() -> dict[str, Any]:
 COMMANDS = commands()
 
 SAID = {
-    "demo": ["offline", "CPU", "report", "--quick"],
+    "demo": ["Offline", "CPU", "report", "--quick"],
     "run": ["sft, reward, dpo, chain", "model.path=./m data.train=pairs.jsonl", "--resume", "--dry-run", "runs/NAME"],
     "doctor": ["Exit code 0", "1:", "2:", "hub:ORG/NAME@SPLIT", "--json"],
     "methods": ["equation", "presets"],

@@ -16,6 +16,8 @@ from attune.worlds.language import Built
 from tests.cli.conftest import Attune
 from tests.cli.wrong import CASES
 
+RECORD = '{"prompt": "a", "chosen": "b", "rejected": "c", "subset": "hep-go"}\n'
+
 FILES = {
     "broken_yaml": ("broken.yaml", "model: [1,\n  path: }"),
     "list_yaml": ("list.yaml", "- 1"),
@@ -24,12 +26,14 @@ FILES = {
     "empty": ("empty.jsonl", ""),
     "not_json": ("not_json.jsonl", "{oops\n"),
     "unknown": ("unknown.jsonl", '{"colour": 1}\n'),
+    "long": ("long.jsonl", json.dumps({"prompt": "word " * 3000})),
+    "jinja": ("broken.jinja", "{% for %}"),
     "text": ("notes.txt", "x"),
     "utf16": ("utf16.jsonl", '{"prompt": "a"}\n'.encode("utf-16").decode("latin-1")),
     "table": ("table.jsonl", '{"model": "a", "session_id": "b", "score": 1, "output_len": 3}\n'),
-    "bench": ("bench.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c", "subset": "hep-go"}\n'),
-    "no_subset": ("no_subset.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c", "subset": "hep-go"}\n{"prompt": "a", "chosen": "b", "rejected": "c"}\n'),
-    "no_text": ("no_text.jsonl", '{"prompt": 7, "chosen": "b", "rejected": "c", "subset": "hep-go"}\n'),
+    "bench": ("bench.jsonl", RECORD),
+    "no_subset": ("no_subset.jsonl", RECORD + '{"prompt": "a", "chosen": "b", "rejected": "c"}\n'),
+    "no_text": ("no_text.jsonl", RECORD + '{"prompt": "a", "chosen": "b", "rejected": 7, "subset": "hep-go"}\n'),
 }
 
 
@@ -53,14 +57,30 @@ def places(world: Built, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         (found["mute"] / name).unlink()
     (found["nameless"] / "config.json").unlink()
     (found["garbled"] / "config.json").write_text("{oops", "utf-8")
+    found["endless"] = endless(world.model, folder / "endless")
     for name in ("hollow", "taken"):
         found[name] = folder / name
         found[name].mkdir()
     (found["taken"] / "provenance.json").write_text('{"recipe": "0123456789abcdef"}', "utf-8")
+    (found["taken"] / "sft").mkdir()
+    for name in ("metrics.jsonl", "sft/metrics.jsonl"):
+        (found["taken"] / name).write_text('{"update": 0, "split": "eval"}\n', "utf-8")
     found["reward"] = folder / "reward"
-    load_model(ModelConfig(path=str(world.model), head="scalar"), path=str(world.model)).save(str(found["reward"]))
-    found |= {"model": world.model, "preferences": world.preferences, "prompts": world.prompts}
+    load_model(ModelConfig(path=str(world.model), head="scalar"), path=str(world.model), new_head=True).save(str(found["reward"]))
+    found |= {"model": world.model, "demonstrations": world.demonstrations, "preferences": world.preferences, "prompts": world.prompts}
     return {name: str(path) for name, path in found.items()}
+
+
+def endless(model: Path, folder: Path) -> Path:
+    """A copy of a model that knows no end: neither its tokenizer, nor its template, nor its configuration names a token for it."""
+    shutil.copytree(model, folder)
+    for name, key in (("tokenizer_config.json", "eos_token"), ("config.json", "eos_token_id")):
+        said = json.loads((folder / name).read_text("utf-8"))
+        del said[key]
+        (folder / name).write_text(json.dumps(said), "utf-8")
+    for name in ("chat_template.jinja", "generation_config.json"):
+        (folder / name).unlink()
+    return folder
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -84,6 +104,14 @@ def test_what_was_there_before_a_refusal_is_there_after_it(attune: Attune, place
     assert attune("score", places["prompts"], "--model", places["reward"], "--out", kept).code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["kept.jsonl"]
     assert kept.read_text("utf-8") == "old\n"
+
+
+def test_a_mended_command_works_in_the_same_directory(attune: Attune, places: dict[str, str]) -> None:
+    """A run that was refused before its first update has not taken its directory."""
+    command = ["run", "dpo", f"model.path={places['model']}", "train.updates=1", "train.groups_per_update=4", "--quiet"]
+    assert attune(*command, f"data.train={places['empty']}").code == 2
+    mended = attune(*command, f"data.train={places['preferences']}")
+    assert (mended.code, mended.out) == (0, "runs/dpo/report.html\n")
 
 
 @pytest.mark.parametrize("arguments", [("--debug", "run", "nowhere.yaml"), ("run", "nowhere.yaml", "--debug")])

@@ -12,7 +12,7 @@ from attune.config.recipe import Recipe
 from attune.core.errors import ConfigError
 
 SHIPPED = Path(__file__).parent.parent.parent / "attune" / "recipes" / "yaml"
-ONE: dict[str, Any] = {"name": "x", "model": {"path": "m"}, "data": {"train": "a.jsonl"}, "objectives": [{"name": "dpo"}]}
+ONE: dict[str, Any] = {"name": "x", "model": {"path": "m"}, "data": {"train": "a.jsonl", "signal": ["vote"]}, "objectives": [{"name": "dpo"}]}
 CHAIN: dict[str, Any] = {
     "name": "c",
     "optim": {"lr": 1e-4},
@@ -64,6 +64,7 @@ def test_tags_that_build_objects_are_refused() -> None:
         ("objectives.3.name=x", "objectives.3.name"),
         ("model.trust_remote_code=yes please", "model.trust_remote_code"),
         ("optim.betas=[0.9]", "optim.betas.1"),
+        ("data.signal.0.params.ties=keep", "data.signal.0.params.ties"),
     ],
 )
 def test_errors_name_the_field(override: str, field: str) -> None:
@@ -72,7 +73,7 @@ def test_errors_name_the_field(override: str, field: str) -> None:
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize("change", [{"reference": {"source": "adapter_off"}}, {"objectives": []}, {"model": {"path": "stage:x"}}, {"model": {}}])
+@pytest.mark.parametrize("change", [{"model": {"path": "m", "adapter": {"dropout": 0.1}}}, {"objectives": []}, {"model": {"path": "stage:x"}}, {"model": {}}])
 def test_combinations_that_mean_nothing_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         build_recipe({**ONE, **change})

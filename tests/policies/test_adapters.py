@@ -84,7 +84,7 @@ def test_saved_with_its_base_named_it_comes_back(tmp_path: Path) -> None:
 def test_a_saved_reward_adapter_brings_its_head(tmp_path: Path) -> None:
     base, folder = str(tmp_path / "base"), str(tmp_path / "adapter")
     tiny.policy("llama").save(base)
-    policy = shaken(load(base, head="scalar", adapter={"rank": 2}))
+    policy = shaken(load(base, head="scalar", adapter={"rank": 2}, new_head=True))
     policy.save(folder)
     assert torch.equal(read(load(folder, head="scalar"), "reward"), read(policy, "reward"))
 

@@ -103,7 +103,7 @@ def test_a_saved_reward_model_is_a_sequence_classifier(tmp_path: Path, pad_is_eo
 
 def test_a_language_model_becomes_a_reward_model(tmp_path: Path) -> None:
     tiny.policy("llama").save(str(tmp_path))
-    policy = load(str(tmp_path), head="scalar", dtype="float64", layout="plain")
+    policy = load(str(tmp_path), head="scalar", dtype="float64", layout="plain", new_head=True)
     groups = tiny.groups(1, 2)
     reward = policy.outputs(policy.collate(groups, tiny.rows(groups)), ("reward",))["reward"]
     assert (reward.shape, reward.dtype, policy.layout_used, policy.layout_reason) == ((2,), torch.float64, "plain", "asked for")

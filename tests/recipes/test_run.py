@@ -73,6 +73,30 @@ def test_a_directory_with_a_run_in_it_is_refused(chain: RunDirectory, world: Bui
         run("chain", [*settings(world), "dpo.optim.lr=1e-3"], directory=chain.path, resume=True, quiet=True)
 
 
+def test_a_run_that_was_refused_does_not_hold_its_directory(world: Built, tmp_path: Path) -> None:
+    wrong = [f"model.path={world.model}", f"data.train={world.preferences}", "train.updates=1", "data.max_bad=0.0", "model.chat=nowhere.jinja"]
+    with pytest.raises(ConfigError, match="no such file"):
+        run("dpo", wrong, directory=tmp_path, quiet=True)
+    assert (run("dpo", wrong[:-1], directory=tmp_path, quiet=True) / "report.html").exists()
+
+
+def test_a_run_is_not_resumed_on_other_data(world: Built, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_bytes(world.preferences.read_bytes())
+    overrides = [f"model.path={world.model}", f"data.train={data}", "train.updates=2", "train.save_every=1"]
+    run("dpo", overrides, directory=tmp_path / "run", quiet=True)
+    data.write_bytes(b"".join(world.preferences.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(RunError, match="data have changed"):
+        run("dpo", overrides, directory=tmp_path / "run", resume=True, quiet=True)
+
+
+def test_a_name_may_be_given_on_the_command_line(world: Built) -> None:
+    assert resolve("dpo", ["name=exp1", "model.path=m", "data.train=d"]).name == "exp1"
+    assert resolve("chain", [*settings(world), "name=exp2"]).name == "exp2"
+    with pytest.raises(ConfigError, match=r"chain, demo, dpo, reward, sft.*objectives=\[\{name: NAME\}\]"):
+        resolve("kto", [])
+
+
 @pytest.mark.parametrize(
     ("override", "field"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from attune.core.errors import ConfigError
+from attune.core.errors import AttuneError, ConfigError
 from attune.recipes.run import run
 from attune.recipes.train_stage import check_mismatched
 from attune.runs.directory import RunDirectory
@@ -51,9 +51,7 @@ def test_no_second_model_is_held_where_every_row_is_known() -> None:
     from attune.training.columns import frozen_columns
 
     policy, batch = tiny.policy(), items(4)
-    made = frozen_columns(
-        policy, batch, reference=ReferenceConfig(), need_reference=True, track_start=True, continued=False, other_rows=False, groups_per_pass=2
-    )
+    made = frozen_columns(policy, batch, reference=ReferenceConfig(), need_reference=True, track_start=True, other_rows=False, groups_per_pass=2)
     encoded = policy.collate([item.group for item in batch], tiny.rows([item.group for item in batch]))
     before = made["ref_logp"].logp(encoded)
     with torch.no_grad():
@@ -82,3 +80,40 @@ def test_lora_trains_the_adapter_alone_and_leaves_a_merged_model(world: Built, t
     a, b = (adapter[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB")
     assert torch.allclose(after[f"{name}.weight"], before[f"{name}.weight"] + 8 / 4 * b @ a, atol=1e-6)
     assert torch.equal(after["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
+
+
+def test_an_adapter_that_goes_on_is_its_own_reference(world: Built, tmp_path: Path) -> None:
+    """Step 0 is ln 2 whether the trained adapter is named as such or its folder is the model's path."""
+    go(world, tmp_path / "first", "model.adapter.rank=4", "optim.lr=1e-2")
+    adapter = tmp_path / "first" / "adapter"
+    for name, overrides in (("named", [f"model.adapter.path={adapter}"]), ("folder", [f"model.path={adapter}"])):
+        lines = go(world, tmp_path / name, *overrides)
+        assert lines[0]["loss"] == pytest.approx(0.6931471805599453, abs=2e-5), name
+    base = go(world, tmp_path / "base", f"model.path={adapter}", "reference.source=adapter_off")
+    assert abs(base[0]["loss"] - 0.6931471805599453) > 1e-3
+    with pytest.raises(ConfigError, match="another adapter"):
+        go(world, tmp_path / "both", f"model.path={adapter}", "model.adapter.rank=2")
+
+
+def test_what_a_limit_or_a_mixture_leaves_out_is_counted(world: Built, tmp_path: Path) -> None:
+    go(world, tmp_path, "data.limit=10", "data.eval_share=0")
+    said = RunDirectory(tmp_path).read_json("data.json")["train"]
+    assert (said["records"], said["groups"], said["reasons"]["group: beyond data.limit"]) == (24, 10, 14)
+
+
+def test_held_out_prompts_that_are_trained_on_are_said(world: Built, tmp_path: Path) -> None:
+    go(world, tmp_path, f"data.eval={world.preferences}")
+    findings = {finding["name"]: finding for finding in RunDirectory(tmp_path).read_json("doctor.json")["findings"]}
+    assert findings["leaks"]["level"] == "warn"
+    assert findings["leaks"]["numbers"] == {"held_out": 24, "shared": 24}
+
+
+def test_weights_of_16_bits_are_refused_without_an_adapter(world: Built, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="16 bits"):
+        go(world, tmp_path, "model.dtype=bfloat16")
+
+
+def test_a_language_model_is_no_judge(world: Built, tmp_path: Path) -> None:
+    compare = f"evaluate={{baseline: {world.model}, reward: {world.model}, prompts: {world.prompts}, max_tokens: 8}}"
+    with pytest.raises(AttuneError, match="no reward model"):
+        go(world, tmp_path, compare)

@@ -10,6 +10,7 @@ import torch
 from attune.core.record import Group
 from attune.core.signal import Pair, Signal
 from attune.core.spec import method
+from attune.policies.causal import CausalPolicy
 from attune.training.source import Item
 from attune.training.update import Learner, Objective
 from tests import tiny
@@ -58,3 +59,8 @@ def gradient(made: Learner, batch: Sequence[Item]) -> tuple[torch.Tensor, dict[s
 
 def ids(groups: Sequence[Group]) -> list[str]:
     return [group.id for group in groups]
+
+
+def dropping(*, rate: float = 0.2, dtype: torch.dtype = torch.float32) -> CausalPolicy:
+    """Returns a policy whose model drops units while training."""
+    return CausalPolicy(tiny.model("gpt2", dropout=rate, dtype=dtype), tiny.tokenizer(chat="chatml"), dropout=True)

@@ -16,7 +16,7 @@ from attune.runs.directory import RunDirectory
 from attune.training.checkpoint import latest_checkpoint
 from attune.training.engine import train
 from tests import tiny
-from tests.training.helpers import items, learner
+from tests.training.helpers import dropping, items, learner
 
 OPTIM = OptimConfig(lr=1e-3, warmup=0.0, schedule="constant")
 TIMES = {"seconds", "tokens_per_second"}
@@ -44,7 +44,7 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_last_bit(tmp_path: Path, na
     """Ten updates against six, a new process's worth of objects, and four more: weights, metrics and generator state."""
 
     def go(run: RunDirectory, updates: int, resume: bool) -> torch.Tensor:
-        policy = tiny.policy("gpt2", dropout=dropout)
+        policy = dropping(rate=0.2 if dropout else 0.0)
         loop = TrainConfig(updates=10, groups_per_update=3, groups_per_pass=2, save_every=2, eval_every=4, dropout=dropout)
         made = learner(policy, names)
         if updates < 10:

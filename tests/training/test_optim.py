@@ -12,7 +12,7 @@ from attune.training.optim import build_optimizer, learning_rate
 
 
 def rate(update: int, **fields: float | str) -> float:
-    return learning_rate(update, 10, OptimConfig(**{"lr": 1.0, "warmup": 0.2, **fields}))  # type: ignore[arg-type]
+    return learning_rate(update, 10, OptimConfig.model_validate({"lr": 1.0, "warmup": 0.2, **fields}))
 
 
 def test_warm_up_rises_to_the_highest_rate() -> None:

@@ -12,7 +12,7 @@ from attune.core.spec import Conventions, Paper, Spec
 from attune.training.source import Item
 from attune.training.update import Learner, Objective, means
 from tests import tiny
-from tests.training.helpers import EVERYTHING, gradient, items, learner, objective
+from tests.training.helpers import EVERYTHING, dropping, gradient, items, learner, objective
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
@@ -134,3 +134,37 @@ def test_what_was_counted_no_times_is_absent_and_not_zero() -> None:
     numbers = means(made.measure(batch))
     assert {"accuracy", "margin", "chosen_logp"}.isdisjoint(numbers)
     assert numbers["supervised_tokens"] > 0
+
+
+def test_both_passes_of_a_coupled_objective_drop_the_same_units() -> None:
+    """With dropout, the gradient of KTO in several passes is a gradient of the very loss that was reported."""
+    policy = dropping(dtype=torch.float64)
+    batch = items(4)
+    made = learner(policy, ["kto"], groups_per_pass=2)
+
+    def loss_at(shift: float) -> float:
+        torch.manual_seed(3)
+        with torch.no_grad():
+            parameter.add_(shift * direction)
+        value = means(made.backward(batch))["loss"]
+        with torch.no_grad():
+            parameter.sub_(shift * direction)
+        policy.module.zero_grad(set_to_none=True)
+        return value
+
+    parameter = dict(policy.module.named_parameters())["transformer.h.0.attn.c_attn.weight"]
+    direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.manual_seed(3)
+    made.backward(batch)
+    assert parameter.grad is not None
+    slope = float((parameter.grad * direction).sum())
+    policy.module.zero_grad(set_to_none=True)
+    # the reference point is detached; here it is clamped at 0, so finite differences do not move it either
+    assert (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5 == pytest.approx(slope, rel=1e-4)
+
+
+def test_evaluation_drops_nothing() -> None:
+    policy = dropping(dtype=torch.float64)
+    made = learner(policy, ["dpo"])
+    assert means(made.measure(items(3))) == means(made.measure(items(3)))
+    assert policy.module.training
