@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from attune.config.recipe import SECTIONS, Recipe, Section
 from attune.core.errors import ConfigError
@@ -42,7 +42,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     if not path.is_file():
         raise ConfigError("no such recipe file", file=str(path))
-    raw = parse_yaml(path.read_text("utf-8"), file=str(path))
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError("the recipe is not UTF-8", file=str(path), line=error.object[: error.start].count(b"\n") + 1) from None
+    raw = parse_yaml(text, file=str(path))
     if not isinstance(raw, dict):
         raise ConfigError("a recipe is a mapping", file=str(path), value=raw)
     raw.setdefault("name", path.stem)
@@ -55,7 +59,7 @@ def build_recipe(raw: Mapping[str, Any], overrides: Sequence[str] = (), *, file:
     stages = top.pop("stages", None)
     if stages is None:
         stage = {"name": "run", **_overridden(top, overrides, ())}
-        return _validated({"name": stage["name"], "stages": [stage]}, single=True, file=file)
+        return _validated({"name": stage["name"], "stages": [stage]}, overrides, single=True, file=file)
     if not isinstance(stages, list) or not all(isinstance(stage, dict) and isinstance(stage.get("name"), str) for stage in stages):
         raise ConfigError("stages are a list of mappings with a name", file=file, field="stages", value=stages)
     names = tuple(stage["name"] for stage in stages)
@@ -68,7 +72,7 @@ def build_recipe(raw: Mapping[str, Any], overrides: Sequence[str] = (), *, file:
         own = [text.partition(".")[2] for text in overrides if text.split(".")[0] == stage["name"]]
         below = defaults if "objectives" in stage or "data" in stage else {key: value for key, value in defaults.items() if key != "data"}
         merged.append(_overridden(_merge(below, stage), own, names))
-    return _validated({"name": name, "stages": merged}, single=False, file=file)
+    return _validated({"name": name, "stages": merged}, overrides, single=False, file=file)
 
 
 def dump_recipe(recipe: Section) -> str:
@@ -81,14 +85,15 @@ def fingerprint(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def parse_yaml(text: str, *, file: str | None = None) -> Any:
-    """Returns what a YAML text holds; tags that would build objects are refused."""
+def parse_yaml(text: str, *, file: str | None = None, field: str | None = None) -> Any:
+    """Returns what a YAML text holds; tags that would build objects are refused. File and field are for the message."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"not YAML: {problem}", file=file, line=mark.line + 1 if mark else None) from None
+        line = mark.line + 1 if mark and field is None else None
+        raise ConfigError(f"not YAML: {problem}", file=file, line=line, field=field, value=text if field else ...) from None
 
 
 def _dumps(raw: Mapping[str, Any], file: str | None) -> str:
@@ -107,7 +112,7 @@ def _overridden(tree: dict[str, Any], overrides: Sequence[str], stages: Sequence
         parts = key.split(".")
         if parts[0] not in SECTIONS:
             raise ConfigError("no such section", field=key, value=value, allowed=", ".join((*SECTIONS, *stages)))
-        _set(tree, parts, parse_yaml(value), key)
+        _set(tree, parts, parse_yaml(value, field=key), key)
     return tree
 
 
@@ -140,16 +145,33 @@ def _merge(below: Any, above: Any) -> Any:
     return above
 
 
-def _validated(raw: dict[str, Any], *, single: bool, file: str | None) -> Recipe:
+def _validated(raw: dict[str, Any], overrides: Sequence[str], *, single: bool, file: str | None) -> Recipe:
     try:
         return Recipe.model_validate_json(json.dumps(raw))
     except ValidationError as error:
         first = error.errors()[0]
-        where = [str(part) for part in first["loc"]]
-        if single:
-            where = where[2:]
-        elif len(where) > 1 and where[0] == "stages" and where[1].isdigit():
-            where = [raw["stages"][int(where[1])]["name"], *where[2:]]
+        loc = [str(part) for part in first["loc"]]
+        own = loc[2:] if loc[:1] == ["stages"] else loc
+        stage = [] if single or own == loc else [raw["stages"][int(loc[1])]["name"]]
         value = first["input"] if first["type"] not in {"missing", "value_error"} else ...
         said = {"extra_forbidden": "no such field", "missing": "a required field is missing"}.get(first["type"], first["msg"].removeprefix("Value error, "))
-        raise ConfigError(said, file=file, field=".".join(where) or None, value=value) from None
+        allowed = ", ".join(_fields(loc)) if first["type"] == "extra_forbidden" else None
+        given = any(".".join(path).startswith(text.partition("=")[0]) for text in overrides for path in (own, [*stage, *own]))
+        raise ConfigError(said, file=None if given else file, field=".".join([*stage, *own]) or None, value=value, allowed=allowed) from None
+
+
+def _fields(loc: Sequence[str]) -> list[str]:
+    """Returns the fields of the section in which the last part of a place was looked for."""
+    section: type[BaseModel] = Recipe
+    for part in loc[:-1]:
+        if part in section.model_fields:
+            section = next(_sections(section.model_fields[part].annotation), section)
+    return list(section.model_fields)
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yields the sections that a type is made of (a section, an optional one, a list of them)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)

@@ -42,7 +42,9 @@ class Diagnosis(Result):
         """What to do, in at most NUM_LINES lines: the conclusion, then the mends of the worst findings."""
         named = {finding.name: finding for finding in self.findings}
         counts = {level: sum(finding.level == level for finding in self.findings) for level in LEVELS}
-        trainable = named.get("trainable")
+        trainable, signal = named.get("trainable"), named.get("signal")
+        # a run that names a signal of its own needs no advice on the default one, unless its own makes nothing
+        unfit = {finding.name for finding in self.findings if finding.name == "fitting" and finding.mend and (signal is None or signal.level == "error")}
         if "table" in named:
             conclusion = "This is a result table: evaluations read it, there is nothing in it to train on."
         elif counts["error"]:
@@ -52,8 +54,9 @@ class Diagnosis(Result):
         elif counts["warn"]:
             conclusion = f"This can be trained on, but {many(counts['warn'], 'finding')} may spoil it."
         else:
-            conclusion = "Nothing here speaks against training on this."
-        advice = [f"{finding.name}: {finding.mend}" for finding in self.findings if finding.level in ("warn", "error") and finding.mend]
+            conclusion = f"Nothing here speaks against training on this{', with a signal that fits' if unfit else ''}."
+        advised = [finding for finding in self.findings if finding.level in ("warn", "error") or finding.name in unfit]
+        advice = [f"{finding.name}: {finding.mend}" for finding in advised if finding.mend]
         room = NUM_LINES - 1
         if len(advice) > room:
             advice = [*advice[: room - 1], f"and {len(advice) - room + 1} more, marked below"]

@@ -41,6 +41,6 @@ def signalled(groups: Sequence[Group], signal: Callable[[Group], Signal]) -> tup
             headline=f"the signal makes {what} out of {many(len(groups), 'group')} and drops {dropped.total():,}" + (f" ({why})" if why else ""),
             numbers={**kept, "groups": len(groups), "silent": silent, "dropped": dict(dropped)},
             records=tuple(records),
-            mend="this signal finds nothing to train on in this feedback: choose another one" if nothing else "",
+            mend="this signal finds nothing to train on in this feedback: choose another one, `fitting` says what fits" if nothing else "",
         ),
     )

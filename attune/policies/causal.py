@@ -258,7 +258,7 @@ def load(
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     base = _base_of_adapter(path)
-    _check_weights(base or path)
+    check_weights(base or path)
     auto: Any = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
     how = {"dtype": DTYPES[dtype], "use_safetensors": True, "trust_remote_code": trust_remote_code, "output_loading_info": True}
     how |= {} if head == "lm" else {"num_labels": 1}
@@ -320,7 +320,7 @@ def _base_of_adapter(path: str) -> str | None:
             raise AttuneError("the adapter does not say which model it belongs to", file=config, field="base_model_name_or_path") from error
 
 
-def _check_weights(path: str) -> None:
+def check_weights(path: str) -> None:
     """Raises AttuneError for a path that does not exist or holds pickled weights only; a hub id (owner/name) is left to transformers."""
     if not os.path.isdir(path):
         if os.path.exists(path) or path.startswith(("/", ".", "~")) or path.count("/") != 1:

@@ -46,9 +46,10 @@ class Template:
         start_ids: what stands before every prompt (a BOS token, or nothing).
         rewrites_history: whether the template writes an earlier turn otherwise than it wrote the same turn when it was the
             last (templates that drop reasoning do). Single replies are then still exact: where the rendered prompt is no
-            prefix of the rendered conversation, the response is its own text and the stop token, as a sampler would give
-            it, without what the generation prompt has already begun of it (`<think>`). A response of several turns, or one
-            that says something beside its text, cannot be one row there and is refused.
+            prefix of the rendered conversation, or words of the reply are missing there, the response is its own text and
+            the stop token, as a sampler would give it, without what the generation prompt has already begun of it
+            (`<think>`). A response of several turns, or one that says something beside its text, cannot be one row there
+            and is refused.
     """
 
     def __init__(self, tokenizer: Any, *, chat: str = "auto", use_token_ids: bool = False) -> None:
@@ -157,7 +158,8 @@ class Template:
                 continue
             before = self._rendered_prompt(_merged(history, turns[:index]) if index else history, tools)
             done = self._render(_merged(history, turns[: index + 1]), tools)
-            kept = before.startswith(written) and done.startswith(before)
+            # a template that takes reasoning out of what is said must not take it out of what is trained
+            kept = before.startswith(written) and done.startswith(before) and _squeezed(turn["content"]) in _squeezed(done)
             if not kept and len(turns) > 1:
                 mend = "the template rewrites earlier turns; give its turns as responses of their own"
                 raise AttuneError("a response of several turns cannot be one row", field="response.content", mend=mend)
@@ -297,6 +299,10 @@ def _plain_message(message: Message) -> dict[str, Any]:
     if plain.get("tool_calls"):
         plain["tool_calls"] = [_plain_call(call) for call in plain["tool_calls"]]
     return plain
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def _beside(turn: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from attune.core.record import Group
 from attune.core.signal import Signal, joined
 from attune.core.spec import check_params, method, module, modules
 from attune.data.account import Account
+from attune.data.files import find
 from attune.data.mix import mix
 from attune.data.read import read
 from attune.data.split import split
@@ -42,6 +43,28 @@ def check(recipe: Recipe) -> None:
         except ConfigError as error:
             error.field = f"{stage.name}: {error.field}" if len(recipe.stages) > 1 else error.field
             raise
+
+
+def check_places(recipe: Recipe) -> None:
+    """Checks that every model and file which the recipe names is there, so that no training ends in a missing one; hub ids are left to their hub.
+
+    Raises:
+        AttuneError: names the stage's field and the path.
+    """
+    from attune.policies.causal import check_weights
+
+    for stage in recipe.stages:
+        models = [stage.model.path, *((stage.evaluate.baseline, stage.evaluate.reward) if stage.evaluate else ())]
+        for path in models:
+            if not path.startswith("stage:") and not (Path(path) / "adapter_config.json").is_file():
+                check_weights(path)
+        sources = [
+            *(stage.data.train if stage.data else ()),
+            *((stage.data.eval or ()) if stage.data else ()),
+            *(stage.evaluate.prompts if stage.evaluate else ()),
+        ]
+        for source in sources:
+            find(source.path)
 
 
 def objectives_of(stage: Stage) -> list[Objective]:

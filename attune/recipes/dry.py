@@ -9,7 +9,7 @@ from typing import Any
 from attune.config.load import dump_recipe
 from attune.config.recipe import Recipe, Stage
 from attune.core.protocols import Row
-from attune.recipes.assemble import check
+from attune.recipes.assemble import check, check_places
 from attune.recipes.progress import Watcher
 from attune.recipes.run import resolve
 from attune.recipes.train_stage import Prepared, prepare
@@ -25,6 +25,7 @@ def dry_run(recipe: str | Path | Recipe, overrides: Sequence[str], run_dir: Path
     """
     made = resolve(recipe, overrides)
     check(made)
+    check_places(made)
     lines = [dump_recipe(made), f"# run directory: {run_dir or Path('runs') / made.name}"]
     for stage in made.stages:
         if stage.objectives:

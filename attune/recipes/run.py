@@ -11,7 +11,7 @@ from attune.config.recipe import Recipe, Stage
 from attune.core.errors import ConfigError, RunError
 from attune.core.spec import methods
 from attune.data.files import find
-from attune.recipes.assemble import check
+from attune.recipes.assemble import check, check_places
 from attune.recipes.evaluate_stage import evaluate_stage
 from attune.recipes.progress import Watcher
 from attune.recipes.train_stage import train_stage, trained
@@ -45,6 +45,7 @@ def run(
     """
     made = resolve(recipe, overrides)
     check(made)
+    check_places(made)
     place = RunDirectory(directory or Path("runs") / made.name)
     watcher = Watcher(quiet=quiet)
     begin(made, place, resume=resume)

@@ -114,7 +114,7 @@ def prepare(stage: Stage, run: RunDirectory | None, *, model_path: str, watcher:
         for line in diagnosis.verdict[1:]:
             watcher.say(f"  {line}")
     if not items:
-        why = ", ".join(f"{reason} ({num})" for reason, num in intake.reasons.most_common())
+        why = ", ".join(f"{reason} ({num})" for reason, num in intake.reasons.most_common()) or f"all {len(feedback.held_out)} groups are held out"
         raise ConfigError(f"nothing is left to train on: {why}", field="data", mend="`attune doctor` says what the groups hold and which signal reads it")
     if any(parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16) for parameter in policy.module.parameters()):
         raise ConfigError("weights of 16 bits lose most updates", field="model.dtype", value=stage.model.dtype, allowed="float32, or an adapter")
