@@ -25,6 +25,9 @@ source carried (`tool_calls`, `tool_call_id`, `name`, ...), kept as it came."""
 Content = str | tuple[Message, ...]
 """Plain text, or turns."""
 
+TEMPLATE_OPTIONS = "chat_template_kwargs"
+"""Key of `Prompt.meta` with the switches a chat template is called with (enable_thinking ...): they change the text a model reads."""
+
 MAIN = "main"
 """Name of the context a response answers unless it says otherwise."""
 

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attune.core.errors import RecordError
-from attune.core.record import Content, Message, Prompt
+from attune.core.record import TEMPLATE_OPTIONS, Content, Message, Prompt
 from attune.data.codec import digest
-from attune.data.group import TEMPLATE
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 """Who may speak in a turn."""
@@ -105,7 +104,7 @@ def own_name(record: Mapping[str, Any], *names: str) -> str | None:
 
 def named(contexts: Mapping[str, Prompt], *others: Any) -> str:
     """Returns a name for a group whose source gives none: 16 hex digits of the SHA-256 of its prompts and of `others` (plain data)."""
-    prompts = {name: [prompt.content, prompt.tools, prompt.images, prompt.meta.get(TEMPLATE)] for name, prompt in contexts.items()}
+    prompts = {name: [prompt.content, prompt.tools, prompt.images, prompt.meta.get(TEMPLATE_OPTIONS)] for name, prompt in contexts.items()}
     return digest([prompts, *others])[:16]
 
 

@@ -8,15 +8,12 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from attune.core.record import MAIN, Group, Response
+from attune.core.record import MAIN, TEMPLATE_OPTIONS, Group, Response
 from attune.data.account import Account
 from attune.data.codec import digest, pack
 
 DOUBTS = "doubts"
 """Key of `Group.meta` under which a format notes what is odd about a record it could read: {field: reason}."""
-
-TEMPLATE = "chat_template_kwargs"
-"""Key of `Prompt.meta` with what a chat template is called with: it changes the text that the model reads."""
 
 ALSO = "also"
 """Key of `Group.meta` that lists the groups which joined this one: their id and source, and what of their meta differs."""
@@ -36,7 +33,7 @@ def key(group: Group) -> str:
 
 
 def _prompts(group: Group) -> dict[str, Any]:
-    return {name: [prompt.content, prompt.tools, prompt.images, prompt.meta.get(TEMPLATE)] for name, prompt in group.contexts.items()}
+    return {name: [prompt.content, prompt.tools, prompt.images, prompt.meta.get(TEMPLATE_OPTIONS)] for name, prompt in group.contexts.items()}
 
 
 def merge(groups: Iterable[Group]) -> list[Group]:

@@ -7,9 +7,8 @@ from itertools import combinations
 from typing import Any
 
 from attune.core.errors import RecordError
-from attune.core.record import Content, Group, Message, Prompt, Response
+from attune.core.record import TEMPLATE_OPTIONS, Content, Group, Message, Prompt, Response
 from attune.data import turns
-from attune.data.group import TEMPLATE
 
 
 def strict_pairs(group: Group) -> Iterator[tuple[Prompt, Content, Content]]:
@@ -50,7 +49,7 @@ def offer(prompt: Prompt) -> dict[str, Any]:
     said: dict[str, Any] = {"prompt": prompt.content if isinstance(prompt.content, str) else list(prompt.content)}
     said |= {"tools": list(prompt.tools)} if prompt.tools else {}
     said |= {"images": list(prompt.images)} if prompt.images else {}
-    return said | ({TEMPLATE: prompt.meta[TEMPLATE]} if TEMPLATE in prompt.meta else {})
+    return said | ({TEMPLATE_OPTIONS: prompt.meta[TEMPLATE_OPTIONS]} if TEMPLATE_OPTIONS in prompt.meta else {})
 
 
 def reply(prompt: Prompt, content: Content, where: str) -> str | list[Message]:

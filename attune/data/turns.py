@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from attune.core.errors import RecordError
-from attune.core.record import MAIN, Content, Group, Message, Prompt, Response, Source
+from attune.core.record import MAIN, TEMPLATE_OPTIONS, Content, Group, Message, Prompt, Response, Source
 from attune.data import codec, fields
-from attune.data.group import TEMPLATE
 
-OFFERED = ("tools", "images", "image", TEMPLATE)
+OFFERED = ("tools", "images", "image", TEMPLATE_OPTIONS)
 """Fields that belong to the prompt, whatever the format."""
 
 ALPACA = ("instruction", "input", "output", "system", "history")
@@ -38,8 +37,8 @@ def ask(content: Content, record: Mapping[str, Any]) -> dict[str, Prompt]:
     """Returns contexts with one prompt and what `record` offers with it (OFFERED). Raises RecordError for what is malformed there."""
     images = record.get("images", record.get("image"))
     images = () if images is None else tuple(images) if isinstance(images, (list, tuple)) else (images,)
-    kwargs = record.get(TEMPLATE)
-    meta = {} if not kwargs else {TEMPLATE: fields.as_mapping(kwargs, TEMPLATE)}
+    kwargs = record.get(TEMPLATE_OPTIONS)
+    meta = {} if not kwargs else {TEMPLATE_OPTIONS: fields.as_mapping(kwargs, TEMPLATE_OPTIONS)}
     return {MAIN: Prompt(content=content, tools=_tools(record.get("tools")), images=images, meta=meta)}
 
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
 from attune.core.errors import AttuneError
-from attune.core.record import Message, Prompt, Response
+from attune.core.record import TEMPLATE_OPTIONS, Message, Prompt, Response
 
 _MARK = "x7Qz"  # a reply no template writes by itself, to find where a reply begins and ends
 _BESIDE: Mapping[str, tuple[str, ...]] = {"calls": ("tool_calls", "function_call"), "reasoning": ("reasoning_content", "reasoning", "thinking")}
 """What an assistant's turn can say beside its content, and the names it goes by. A template writes it in its own way, or not at all."""
+_OWN = ("chat_template", "tools", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict", "padding", "truncation", "max_length")
+"""What a chat template is called with by us, whatever the data say."""
 _MEND = "give a template that writes them, or take them out of the record"
 
 
@@ -35,6 +37,15 @@ class Tokens:
     # tokens left out behind the prompt's start token
     response_cut: int
     # tokens left out at the response's end
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a chat template is called with beside the turns."""
+
+    tools: tuple[Mapping[str, Any], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    # the template's own switches (enable_thinking ...), as the data give them
 
 
 class Template:
@@ -97,11 +108,11 @@ class Template:
         """
         if not self.chat:
             return self._with_start(self._plain_ids(_plain_text(prompt)))
-        turns, tools = _turns(prompt), prompt.tools
-        written = self._rendered_prompt(turns, tools)
-        if tools and self._same_without(written, turns, ()):
-            raise AttuneError("the chat template leaves out the tools", field="prompt.tools", value=len(tools), mend=_MEND)
-        if any("calls" in _beside(turn) for turn in turns) and self._same_without(written, [_less(turn, "calls") for turn in turns], tools):
+        turns, offer = _turns(prompt), _offer(prompt)
+        written = self._rendered_prompt(turns, offer)
+        if offer.tools and self._same_without(written, turns, replace(offer, tools=())):
+            raise AttuneError("the chat template leaves out the tools", field="prompt.tools", value=len(offer.tools), mend=_MEND)
+        if any("calls" in _beside(turn) for turn in turns) and self._same_without(written, [_less(turn, "calls") for turn in turns], offer):
             raise AttuneError("the chat template leaves out the calls of earlier turns", field="prompt.content", mend=_MEND)
         return self._with_start(self._plain_ids(written))
 
@@ -119,7 +130,7 @@ class Template:
         if self.use_token_ids and response.token_ids and len(turns) == 1:
             ids, supervised = list(response.token_ids), [True] * len(response.token_ids)
         elif self.chat:
-            ids, supervised = self._encode_turns(_turns(prompt), prompt.tools, turns)
+            ids, supervised = self._encode_turns(_turns(prompt), _offer(prompt), turns)
         else:
             if len(turns) > 1 or _beside(turns[0]):
                 raise AttuneError("turns need a chat template and the tokenizer has none", field="response.content", mend="give one with chat=")
@@ -146,7 +157,7 @@ class Template:
             response_cut=len(tokens.response_ids) - len(tokens.response_ids[:max_response]),
         )
 
-    def _encode_turns(self, history: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]], turns: list[dict[str, Any]]) -> tuple[list[int], list[bool]]:
+    def _encode_turns(self, history: list[dict[str, Any]], offer: Offer, turns: list[dict[str, Any]]) -> tuple[list[int], list[bool]]:
         for turn in (turns[0], turns[-1]):
             if turn["role"] != "assistant":
                 raise AttuneError("a response begins and ends with an assistant turn", field="response.content.role", value=turn["role"], allowed="'assistant'")
@@ -156,8 +167,8 @@ class Template:
         for index, turn in enumerate(turns):
             if turn["role"] != "assistant":
                 continue
-            before = self._rendered_prompt(_merged(history, turns[:index]) if index else history, tools)
-            done = self._render(_merged(history, turns[: index + 1]), tools)
+            before = self._rendered_prompt(_merged(history, turns[:index]) if index else history, offer)
+            done = self._render(_merged(history, turns[: index + 1]), offer)
             # a template that takes reasoning out of what is said must not take it out of what is trained
             kept = before.startswith(written) and done.startswith(before) and _squeezed(turn["content"]) in _squeezed(done)
             if not kept and len(turns) > 1:
@@ -166,7 +177,7 @@ class Template:
             for what in _beside(turn):
                 if not kept:
                     raise AttuneError(f"the chat template does not continue its prompt with the {what} of the response", field="response.content", mend=_MEND)
-                if self._same_without(done, _merged(history, [*turns[:index], _less(turn, what)]), tools, finished=True):
+                if self._same_without(done, _merged(history, [*turns[:index], _less(turn, what)]), offer, finished=True):
                     raise AttuneError(f"the chat template leaves out the {what} of the response", field="response.content", mend=_MEND)
             gap = self._joined_ids(before[len(written) :]) if index else []
             body, stop, length = self._split_stop(done[len(before) :]) if kept else (self._unbegun(turn["content"], before), self.stop_id, 0)
@@ -192,20 +203,20 @@ class Template:
 
     def _learn_ending(self) -> None:
         user, reply = {"role": "user", "content": "q"}, {"role": "assistant", "content": _MARK}
-        done = self._render([user, reply], ())
+        done = self._render([user, reply], Offer())
         if _MARK not in done:
             raise AttuneError("the chat template leaves out what the assistant says", field="chat_template", value=done)
         self._ending = done[done.rindex(_MARK) + len(_MARK) :]
         stops = [text for text in self._specials if text in self._ending]
         self._stop_text = min(stops, key=lambda text: (self._ending.index(text), -len(text)), default="")
-        written, asked = done[: len(done) - len(self._ending)], self._rendered_prompt([user], ())
+        written, asked = done[: len(done) - len(self._ending)], self._rendered_prompt([user], Offer())
         num_shared = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(asked, done, strict=False)))
         begun = asked[num_shared:]
         self._begun = begun if begun.strip() else ""
         thought = {"role": "assistant", "content": f"<think>\nr\n</think>\n\n{_MARK}"}
-        alone = self._render([user, thought], ())
+        alone = self._render([user, thought], Offer())
         alone = alone[: alone.rfind(_MARK)]
-        again = self._render([user, thought, user], ())
+        again = self._render([user, thought, user], Offer())
         self.rewrites_history = not (written.startswith(asked) and again.startswith(alone))
 
     def _unbegun(self, text: str, before: str) -> str:
@@ -214,23 +225,25 @@ class Template:
             return text
         return text.removeprefix(self._begun if text.startswith(self._begun) else self._begun.strip())
 
-    def _same_without(self, written: str, less: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]], *, finished: bool = False) -> bool:
+    def _same_without(self, written: str, less: list[dict[str, Any]], offer: Offer, *, finished: bool = False) -> bool:
         """Says whether a conversation reads the same without a part of it, so that the template leaves that part out."""
         try:
-            return written == (self._render(less, tools) if finished else self._rendered_prompt(less, tools))
+            return written == (self._render(less, offer) if finished else self._rendered_prompt(less, offer))
         except AttuneError:  # a template that insists on the part reads it
             return False
 
-    def _rendered_prompt(self, turns: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]]) -> str:
+    def _rendered_prompt(self, turns: list[dict[str, Any]], offer: Offer) -> str:
         if turns[-1]["role"] == "assistant":
-            return self._render(turns, tools, continue_final_message=True)
-        return self._render(turns, tools, add_generation_prompt=True)
+            return self._render(turns, offer, continue_final_message=True)
+        return self._render(turns, offer, add_generation_prompt=True)
 
-    def _render(self, turns: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]], **how: bool) -> str:
+    def _render(self, turns: list[dict[str, Any]], offer: Offer, **how: bool) -> str:
         from jinja2 import TemplateError
 
         try:
-            return str(self.tokenizer.apply_chat_template(turns, tools=[dict(tool) for tool in tools] or None, tokenize=False, **how))
+            return str(
+                self.tokenizer.apply_chat_template(turns, tools=[dict(tool) for tool in offer.tools] or None, tokenize=False, **{**offer.options, **how})
+            )
         except (TemplateError, TypeError, ValueError, KeyError) as error:  # a template is a program of somebody else
             raise AttuneError(f"the chat template refuses the conversation: {error}", field="chat_template") from error
 
@@ -263,6 +276,16 @@ class Template:
         while start and found[: len(start)] == start:
             found = found[len(start) :]
         return start + found
+
+
+def _offer(prompt: Prompt) -> Offer:
+    options = prompt.meta.get(TEMPLATE_OPTIONS) or {}
+    for name in options:
+        if name in _OWN:
+            raise AttuneError(
+                "the data may not set this", field=f"prompt.meta.{TEMPLATE_OPTIONS}.{name}", value=options[name], allowed="switches of the template's own"
+            )
+    return Offer(prompt.tools, options)
 
 
 def _turns(prompt: Prompt) -> list[dict[str, Any]]:

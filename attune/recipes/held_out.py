@@ -1,4 +1,4 @@
-"""Held-out ranking accuracy, before and after training, on exactly the pairs that the signal made.
+"""Held-out ranking accuracy, before and after training, on exactly the pairs or labels that the signal made.
 
 Letters: N rows, P pairs.
 """
@@ -12,18 +12,54 @@ from torch import Tensor
 
 from attune.core.batch import Batch
 from attune.ops.intervals import Estimate, share_estimate
+from attune.ops.separation import auc_estimate
+
+_WORDS = {
+    "reward": "the reward model",
+    "likelihood": "the log-likelihood",
+    "likelihood_per_token": "the log-likelihood per token",
+    "implicit_reward": "the implicit reward",
+}
 
 
 def accuracies(batch: Batch) -> dict[str, Estimate]:
-    """Returns, for each score that the batch allows, the share of decided pairs whose preferred response scores higher.
+    """Returns, for each score that the batch allows, how often it ranks as the feedback does; empty where nothing is ranked.
 
     - reward: a reward head's score
     - likelihood: log pi(y|x), summed over the response
     - likelihood_per_token: its mean
     - implicit_reward: log pi/pi_ref; absent where all are 0, as at the start
 
-    Equal scores count half. Intervals resample groups. A tie, and a vote that is split evenly, decides nothing.
+    With decided pairs: the share whose preferred response scores higher; equal scores count half, and a tie, or a vote that is split
+    evenly, decides nothing. Without: the probability that a response labelled desirable scores higher than one that is not. Intervals
+    resample groups.
     """
+    if "pairs" in batch and bool(batch.decided.any()):
+        return {name: _share(batch, score_N) for name, score_N in _scores(batch).items()}
+    if "labelled" in batch:
+        label_N = batch.get("label")[batch.get("labelled")]
+        if bool(label_N.any()) and not bool(label_N.all()):
+            return {name: _separation(batch, score_N) for name, score_N in _scores(batch).items()}
+    return {}
+
+
+def as_evals(before: Mapping[str, Estimate], after: Mapping[str, Estimate], *, title: str) -> dict[str, Any]:
+    """Returns the accuracies in the form of a run's evals.json."""
+    return {
+        f"accuracy_{name}": {
+            "kind": "accuracy",
+            "title": f"{title}: held-out responses ranked right by {_WORDS[name]}",
+            **estimate.to_dict(),
+            "unit": "share of pairs",
+            "better": "high",
+            "before": before[name].to_dict() if name in before else None,
+            "baseline": 0.5,
+        }
+        for name, estimate in after.items()
+    }
+
+
+def _scores(batch: Batch) -> dict[str, Tensor]:
     scores: dict[str, Tensor] = {}
     if "reward" in batch:
         scores["reward"] = batch.get("reward")
@@ -32,29 +68,13 @@ def accuracies(batch: Batch) -> dict[str, Estimate]:
     if "logp" in batch and "ref_logp" in batch:
         ratio_N = batch.log_ratio()
         scores |= {"implicit_reward": ratio_N} if bool((ratio_N.abs() > 1e-4).any()) else {}
-    return {name: _share(batch, score) for name, score in scores.items()} if bool(batch.decided.any()) else {}
+    return scores
 
 
-def as_evals(before: Mapping[str, Estimate], after: Mapping[str, Estimate], *, title: str) -> dict[str, Any]:
-    """Returns the accuracies in the form of a run's evals.json."""
-    words = {
-        "reward": "the reward model",
-        "likelihood": "the log-likelihood",
-        "likelihood_per_token": "the log-likelihood per token",
-        "implicit_reward": "the implicit reward",
-    }
-    found = {}
-    for name, estimate in after.items():
-        found[f"accuracy_{name}"] = {
-            "kind": "accuracy",
-            "title": f"{title}: held-out pairs ranked right by {words[name]}",
-            **estimate.to_dict(),
-            "unit": "share of pairs",
-            "better": "high",
-            "before": before[name].to_dict() if name in before else None,
-            "baseline": 0.5,
-        }
-    return found
+def _separation(batch: Batch, score_N: Tensor) -> Estimate:
+    labelled_N = batch.get("labelled")
+    label_N, group_N = batch.get("label")[labelled_N], batch.get("group")[labelled_N]
+    return auc_estimate(score_N[labelled_N].tolist(), label_N.tolist(), clusters=group_N.tolist())
 
 
 def _share(batch: Batch, score_N: Tensor) -> Estimate:

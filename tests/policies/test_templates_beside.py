@@ -136,3 +136,22 @@ def test_a_begun_reply_is_no_generation_prompt() -> None:
     begun = {"role": "assistant", "content": "So:"}
     tokens: Tokens = made.encode(Prompt(content=(USER, begun)), Response(content="<think>\nr"))
     assert made.tokenizer.decode(list(tokens.response_ids)) == "<think>\nr<|im_end|>"
+
+
+def test_switches_of_the_template_reach_it() -> None:
+    """A template with a switch, as reasoning models have: the switch of the data decides what the prompt ends with."""
+    written = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    asked = "{% if add_generation_prompt %}<|im_start|>assistant\n{% if not quick %}<think>\n{% endif %}{% endif %}"
+    template = Template(tiny.tokenizer(chat="chatml"), chat=written + asked)
+    ends = {}
+    for quick in (False, True):
+        prompt = Prompt(content=({"role": "user", "content": "q"},), meta={"chat_template_kwargs": {"quick": quick}})
+        ends[quick] = template.tokenizer.decode(template.encode_prompt(prompt))
+    assert ends[False] == ends[True] + "<think>\n"
+
+
+def test_the_data_do_not_choose_the_template() -> None:
+    template = Template(tiny.tokenizer(chat="chatml"))
+    prompt = Prompt(content="q", meta={"chat_template_kwargs": {"chat_template": "{{ messages }}"}})
+    with pytest.raises(AttuneError, match=r"chat_template_kwargs\.chat_template"):
+        template.encode_prompt(prompt)

@@ -98,3 +98,20 @@ def test_better_scores_are_better(sign: float) -> None:
     """Scores that agree with every decided pair but the turned one (which asks for the opposite) get 3 of 4, their opposite 1 of 4."""
     reward = sign * torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
     assert accuracies(batch(reward=reward))["reward"].value == (0.75 if sign > 0 else 0.25)
+
+
+def test_labels_without_pairs_are_ranked_too() -> None:
+    """Desirable rows 0 and 2 with rewards 2 and 0, undesirable row 1 with 1: of the two pairings one is right; row 3 has no label."""
+    found = accuracies(
+        Batch(
+            columns={
+                "mask": torch.ones(4, 1, dtype=torch.bool),
+                "group": torch.arange(4),
+                "reward": torch.tensor([2.0, 1.0, 0.0, 9.0]),
+                "label": torch.tensor([True, False, True, True]),
+                "labelled": torch.tensor([True, True, True, False]),
+            },
+            num_groups=4,
+        )
+    )
+    assert (found["reward"].value, found["reward"].num) == (0.5, 3)
