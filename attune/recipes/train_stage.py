@@ -12,6 +12,7 @@ import torch
 from attune.config.recipe import Stage
 from attune.core.errors import ConfigError
 from attune.core.protocols import Row
+from attune.data.voices import heard
 from attune.diagnostics.doctor import examine
 from attune.diagnostics.leaks import leaks
 from attune.policies.adapters import has_adapter
@@ -107,7 +108,8 @@ def prepare(stage: Stage, run: RunDirectory | None, *, model_path: str, watcher:
     if run is not None:
         write_account(run, feedback, policy, intake, held_intake, items)
         with watcher.bar(f"{stage.name}: doctor") as advance:
-            diagnosis = examine(feedback.train, model=policy, signal=signal, title=", ".join(feedback.train_sources.accounts))
+            voices = [heard(group, stage.data.annotators)[0] for group in feedback.train]
+            diagnosis = examine(voices, model=policy, signal=signal, title=", ".join(feedback.train_sources.accounts))
             diagnosis = dataclasses.replace(diagnosis, findings=(*diagnosis.findings, *leaks(feedback.train, feedback.held_out)))
             advance(0, diagnosis.verdict[0])
         run.write_json("doctor.json", diagnosis.to_dict())
