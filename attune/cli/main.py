@@ -85,7 +85,7 @@ def demo(
     """
     from attune.recipes.demo import demo as run_demo
 
-    print(run_demo(run_dir or Path("runs") / "demo", seed=seed, quick=quick))
+    print(run_demo(run_dir, seed=seed, quick=quick))
 
 
 @app.command()

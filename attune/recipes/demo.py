@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,20 +29,20 @@ QUICK = 24
 """Groups of each kind when the demo only checks that everything runs."""
 
 
-def demo(folder: Path, *, seed: int, quick: bool) -> Path:
+def demo(folder: Path | None, *, seed: int, quick: bool) -> Path:
     """Runs the line and returns the path of the report.
 
     Demonstrations -> fine-tuned start -> its answers -> verdicts of three annotators -> doctor, reward model and DPO policy -> policy against
     start, by the exact marks and by the reward model.
 
     Args:
-        folder: the run's directory.
+        folder: the run's directory; None: runs/demo, or runs/demo-2 ... where that is taken.
         seed: of everything.
         quick: two updates a stage and a few groups.
     """
     torch.set_num_threads(1)  # a model this small gains nothing by more, and loses much where the machine is busy
     watcher = Watcher()
-    world, place = LanguageWorld(seed), RunDirectory(folder)
+    world, place = LanguageWorld(seed), RunDirectory(folder or _free(Path("runs")))
     recipe = demo_recipe(place, seed=seed, quick=quick)
     check(recipe)
     sizes = [QUICK] * 3 if quick else [NUM_DEMONSTRATIONS, NUM_PREFERENCES, NUM_TEST]
@@ -64,6 +65,11 @@ def demo(folder: Path, *, seed: int, quick: bool) -> Path:
     _compare(recipe, place, world, world.prompts(sizes[2], "test"), start, watcher=watcher, seed=seed)
     finish(place)
     return build(place)
+
+
+def _free(runs: Path) -> Path:
+    names = itertools.chain(["demo"], (f"demo-{number}" for number in itertools.count(2)))
+    return next(runs / name for name in names if not (runs / name).exists())
 
 
 def demo_recipe(place: RunDirectory, *, seed: int, quick: bool) -> Recipe:

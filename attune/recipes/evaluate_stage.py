@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from attune.config.recipe import Stage
 from attune.core.errors import ConfigError
 from attune.core.protocols import Reward, Row, Sampler, SamplingParams
 from attune.core.record import MAIN, Group, text_of
 from attune.evals.win_rate import Comparison, outcome_from_scores, win_rate
-from attune.ops.intervals import mean_estimate
+from attune.ops.intervals import mean_estimate, show
 from attune.policies.causal import CausalPolicy
 from attune.recipes.assemble import load_model, read_sources
+from attune.recipes.evidence import entry
 from attune.recipes.progress import Watcher
 from attune.rewards.scalar import ScalarReward
 from attune.runs.directory import RunDirectory
 from attune.samplers.transformers import TransformersSampler
+
+PORTION = 64
+"""Prompts sampled between two steps of the bar."""
 
 SHOWN = 24
 """Prompts whose samples are kept for the report."""
@@ -80,7 +82,7 @@ def compare(
     seed: int,
     tie_threshold: float,
     watcher: Watcher,
-    policies: tuple[Any, Any] | None = None,
+    policies: tuple[CausalPolicy, CausalPolicy] | None = None,
 ) -> dict[str, Any]:
     """Compares two samplers on prompts and writes evals.json and samples.jsonl.
 
@@ -99,11 +101,8 @@ def compare(
     Returns:
         What evals.json holds.
     """
-    with watcher.bar("sampling", total=2) as advance:
-        ours = trained.sample(prompts, k=samples, params=params, seed=seed)
-        advance(1, f"{len(prompts)} prompts x {samples}")
-        theirs = start.sample(prompts, k=samples, params=params, seed=seed + 1)
-        advance(2, f"{len(prompts)} prompts x {samples} x 2")
+    ours = _sampled("trained", trained, prompts, samples, params, seed, watcher)
+    theirs = _sampled("start", start, prompts, samples, params, seed + 1, watcher)
     evals: dict[str, Any] = {}
     shown: list[tuple[list[float], list[float]]] = []
     for name, judge in judges.items():
@@ -112,13 +111,24 @@ def compare(
         evals |= _judged(name, prompts, ours, theirs, scores, tie_threshold)
     evals |= _lengths(ours, theirs)
     if policies is not None and trained.exact(params):
-        evals["kl"] = _kl(*policies, ours)
+        evals |= _kl(*policies, ours)
     run.write_json("evals.json", {**(run.read_json("evals.json") or {}), **evals})
     (run / "samples.jsonl").unlink(missing_ok=True)
     run.append("samples.jsonl", [_sample(a, b, *score) for a, b, score in list(zip(ours, theirs, shown, strict=True))[:SHOWN]])
-    for name, said in evals.items():
-        watcher.say(f"{name}: {said['value']:.4f} [{said['low']}, {said['high']}] ({said['title']})")
+    for said in evals.values():
+        ends = "interval unknown" if said["low"] is None else f"{show(said['low'])}, {show(said['high'])}"
+        watcher.say(f"{said['title']}: {show(said['value'])} [{ends}]")
     return evals
+
+
+def _sampled(name: str, sampler: Sampler, prompts: Sequence[Group], k: int, params: SamplingParams, seed: int, watcher: Watcher) -> list[Group]:
+    """Samples in portions, so that there is progress to see; a sample depends on its seed and its group alone."""
+    found: list[Group] = []
+    with watcher.bar(f"sampling from {name}", total=len(prompts)) as advance:
+        for place in range(0, len(prompts), PORTION):
+            found += sampler.sample(prompts[place : place + PORTION], k=k, params=params, seed=seed)
+            advance(len(found), f"{len(prompts)} prompts x {k}")
+    return found
 
 
 def _judged(
@@ -130,69 +140,37 @@ def _judged(
         for a, b, ra, rb in zip(first, second, mine.responses, other.responses, strict=True)
     ]
     rate = win_rate(comparisons)
-    key = name.replace(" ", "_")
-    clusters = [prompt.id for prompt, (first, _) in zip(prompts, scores, strict=True) for _ in first]
-    means = {which: mean_estimate([s for pair in scores for s in pair[side]], clusters=clusters) for side, which in ((0, "trained"), (1, "start"))}
     note = f"{rate.wins} won, {rate.ties} tied, {rate.losses} lost over {rate.num_prompts} prompts; ties count half"
-    return {
-        f"win_rate_{key}": {
-            "kind": "win_rate",
-            "title": f"win rate over the start, by {name}",
-            **rate.rate.to_dict(),
-            "unit": "share",
-            "note": note,
-            "better": "high",
-            "baseline": 0.5,
-        },
-        **{
-            f"{key}_{which}": {
-                "kind": "mean",
-                "title": f"mean score by {name}, {which}",
-                **estimate.to_dict(),
-                "unit": "reward",
-                "better": "high",
-                "baseline": None,
-            }
-            for which, estimate in means.items()
-        },
-    }
+    key = name.replace(" ", "_")
+    found = {f"win_rate_{key}": entry("win_rate", f"win rate over the start, by {name}", rate.rate, unit="share", better="high", baseline=0.5, note=note)}
+    clusters = [prompt.id for prompt, (first, _) in zip(prompts, scores, strict=True) for _ in first]
+    for side, which in ((0, "trained"), (1, "start")):
+        mean = mean_estimate([score for pair in scores for score in pair[side]], clusters=clusters)
+        found[f"{key}_{which}"] = entry("mean", f"mean score by {name}, {which}", mean, unit="reward", better="high")
+    return found
 
 
 def _lengths(ours: Sequence[Group], theirs: Sequence[Group]) -> dict[str, Any]:
     found = {}
     for which, groups in (("trained", ours), ("start", theirs)):
-        lengths = [float(len(response.text)) for group in groups for response in group.responses]
         clusters = [group.id for group in groups for _ in group.responses]
-        estimate = mean_estimate(lengths, clusters=clusters)
-        found[f"length_{which}"] = {
-            "kind": "length",
-            "title": f"length of a response, {which}",
-            **estimate.to_dict(),
-            "unit": "characters",
-            "better": None,
-            "baseline": None,
-        }
+        mean = mean_estimate([float(len(response.text)) for group in groups for response in group.responses], clusters=clusters)
+        found[f"length_{which}"] = entry("length", f"length of a response, {which}", mean, unit="characters")
     return found
 
 
-def _kl(policy: Any, start: Any, samples: Sequence[Group]) -> dict[str, Any]:
-    """KL(policy || start) in nats a response: the mean of log pi - log pi_start over the policy's own samples, unbiased."""
+def _kl(policy: CausalPolicy, start: CausalPolicy, samples: Sequence[Group]) -> dict[str, Any]:
+    """KL(policy || start) in nats a response: the mean of log pi - log pi_start over the policy's own sampled tokens, unbiased."""
     import torch
 
     ratios: list[float] = []
-    clusters: list[str] = []
     for group in samples:
-        refused = policy.admit(group)
-        rows = [Row(group=0, response=index) for index in range(len(group.responses)) if index not in refused]
-        if rows:
-            encoded = policy.collate([group], rows)
-            with torch.no_grad():
-                difference_NT = policy.outputs(encoded, ("logp",))["logp"] - start.outputs(encoded, ("logp",))["logp"]
-            ratios += torch.where(encoded.mask, difference_NT, 0.0).sum(-1).tolist()
-            clusters += [group.id] * len(rows)
-    estimate = mean_estimate(ratios, clusters=clusters) if ratios else None
-    said = estimate.to_dict() if estimate else {"value": float(np.nan), "low": None, "high": None, "num": 0}
-    return {"kind": "mean", "title": "KL(trained || start), on the trained model's samples", **said, "unit": "nats a response", "better": None, "baseline": 0.0}
+        encoded = policy.collate([group], [Row(group=0, response=index) for index in range(len(group.responses))])
+        with torch.no_grad():
+            difference_NT = policy.outputs(encoded, ("logp",))["logp"] - start.outputs(encoded, ("logp",))["logp"]
+        ratios += torch.where(encoded.mask, difference_NT, 0.0).sum(-1).tolist()
+    mean = mean_estimate(ratios, clusters=[group.id for group in samples for _ in group.responses])
+    return {"kl": entry("mean", "KL(trained || start), on the trained model's samples", mean, unit="nats a response", baseline=0.0)}
 
 
 def _sample(ours: Group, theirs: Group, first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from attune.core.batch import Batch
 from attune.ops.intervals import Estimate, share_estimate
 from attune.ops.separation import auc_estimate
+from attune.recipes.evidence import entry
 
 _WORDS = {
     "reward": "the reward model",
@@ -45,18 +46,11 @@ def accuracies(batch: Batch) -> dict[str, Estimate]:
 
 def as_evals(before: Mapping[str, Estimate], after: Mapping[str, Estimate], *, title: str) -> dict[str, Any]:
     """Returns the accuracies in the form of a run's evals.json."""
-    return {
-        f"accuracy_{name}": {
-            "kind": "accuracy",
-            "title": f"{title}: held-out responses ranked right by {_WORDS[name]}",
-            **estimate.to_dict(),
-            "unit": "share of pairs",
-            "better": "high",
-            "before": before[name].to_dict() if name in before else None,
-            "baseline": 0.5,
-        }
-        for name, estimate in after.items()
-    }
+    found = {}
+    for name, estimate in after.items():
+        said = f"{title}: held-out responses ranked right by {_WORDS[name]}"
+        found[f"accuracy_{name}"] = entry("accuracy", said, estimate, unit="share of pairs", better="high", baseline=0.5, before=before.get(name))
+    return found
 
 
 def _scores(batch: Batch) -> dict[str, Tensor]:

@@ -53,3 +53,10 @@ def test_the_whole_line_ends_in_a_report_with_exact_marks(tmp_path: Path, monkey
         assert len(exact) == 8
         assert evals[f"gold_reward_{name}"]["value"] == pytest.approx(sum(exact) / 8)
     assert "ended" in place.read_json("provenance.json")
+
+
+def test_a_second_demo_takes_the_next_free_directory(tmp_path: Path) -> None:
+    assert recipe._free(tmp_path) == tmp_path / "demo"
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo-2").mkdir()
+    assert recipe._free(tmp_path) == tmp_path / "demo-3"
