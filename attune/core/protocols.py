@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -103,6 +103,3 @@ class Sampler(Protocol):
     def exact(self, params: SamplingParams) -> bool:
         """Returns whether samples drawn so follow the policy exactly (T = 1, untruncated, current weights)."""
         ...
-
-
-Json = dict[str, Any]

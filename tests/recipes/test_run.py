@@ -135,8 +135,8 @@ def digest(model: Path) -> str:
 
 def test_killed_and_resumed_is_the_undisturbed_run_to_the_last_bit(world: Built, tmp_path: Path) -> None:
     """kill -9 in the middle of `attune run`, then the same command with --resume."""
-    arguments = ["dpo", f"model.path={world.model}", f"data.train={world.preferences}", "optim.lr=1e-3", "train.updates=40", "train.groups_per_update=6"]
-    arguments += ["train.save_every=3", "train.eval_every=10", "--quiet", "--run-dir"]
+    arguments = ["dpo", f"model.path={world.model}", f"data.train={world.preferences}", "optim.lr=1e-3", "train.updates=80", "train.groups_per_update=6"]
+    arguments += ["train.save_every=3", "train.eval_every=20", "--quiet", "--run-dir"]
     command = [sys.executable, "-m", "attune", "run", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
