@@ -95,7 +95,8 @@ def _filled(
     on_progress: Callable[[int, int], None] | None,
 ) -> Sealed:
     """Computes the rows of all items with the policy as it stands: at its start it is its own reference, and no second model is held."""
-    known = cached(as_it_is(policy) if source == "initial" else _MAKE[source](policy), folder=folder)
+    reference = as_it_is(policy) if source == "initial" else _MAKE[source](policy)
+    known = cached(reference, folder=folder, identity=None if folder else "this run")  # hashing all weights is for files that outlive the run
     groups = [item.group for item in items]
     seen: set[str] = set()
     for start in range(0, len(items), groups_per_pass):
