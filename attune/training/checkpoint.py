@@ -22,8 +22,10 @@ from torch import Tensor
 
 from attune.core.errors import RunError
 from attune.core.spec import State
+from attune.training.generators import generator_states, set_generator_states
 
 _PREFIX = "update-"
+_GENERATOR = "generator:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def save_checkpoint(
         save_file(_weights(module), aside / "weights.safetensors")
         save_file(_moments(module, optimizer), aside / "optimizer.safetensors")
         moving = {f"{method}/{key}": value.contiguous() for method, state in states.items() for key, value in state.items()}
-        save_file({**moving, "generator": torch.get_rng_state()}, aside / "states.safetensors")
+        save_file({**moving, **{f"{_GENERATOR}{n}": state for n, state in enumerate(generator_states())}}, aside / "states.safetensors")
         files = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
         (aside / "state.json").write_text(json.dumps({**asdict(progress), "fingerprint": fingerprint, "files": files}), "utf-8")
         for path in aside.iterdir():
@@ -109,7 +111,7 @@ def load_checkpoint(
     if optimizer is not None:
         _put_moments(module, optimizer, load_file(path / "optimizer.safetensors"))
     moving = load_file(path / "states.safetensors")
-    torch.set_rng_state(moving.pop("generator"))
+    set_generator_states([moving.pop(name) for name in sorted(moving, key=lambda name: (len(name), name)) if name.startswith(_GENERATOR)])
     states: dict[str, dict[str, Tensor]] = {}
     for key, value in moving.items():
         method, _, name = key.partition("/")

@@ -20,6 +20,7 @@ from attune.core.errors import RunError
 from attune.core.protocols import Encoded, Policy
 from attune.core.spec import Spec, State
 from attune.policies.causal import evaluating
+from attune.training.generators import generator_states, set_generator_states
 from attune.training.layout import lay_out
 from attune.training.monitor import monitor
 from attune.training.source import Item
@@ -119,7 +120,7 @@ class Learner:
         leaves: list[dict[str, Tensor]] = []
         drawn: list[list[Tensor]] = []  # where the generator stood, so that both passes drop the same units
         for encoded, _ in parts:
-            drawn.append(_generators())
+            drawn.append(generator_states())
             with torch.no_grad():
                 outputs = self.policy.outputs(encoded, self.wants)
             leaves.append({name: output.requires_grad_() for name, output in outputs.items()})
@@ -128,7 +129,7 @@ class Learner:
         _require_finite(loss, items)
         torch.autograd.backward(loss)
         for (encoded, _), leaf, state in zip(parts, leaves, drawn, strict=True):
-            _set_generators(state)
+            set_generator_states(state)
             outputs = self.policy.outputs(encoded, self.wants)
             reached = [name for name in outputs if leaf[name].grad is not None]
             torch.autograd.backward([outputs[name] for name in reached], [leaf[name].grad for name in reached])
@@ -212,14 +213,3 @@ def _require_finite(loss: Tensor, items: Sequence[Item]) -> None:
     if not torch.isfinite(loss):
         shown = ", ".join(item.group.id for item in items[:8]) + (" ..." if len(items) > 8 else "")
         raise RunError("the loss is not finite; no update was made", field="loss", value=float(loss.detach()), mend=f"look at the groups {shown}")
-
-
-def _generators() -> list[Tensor]:
-    """Returns where the generators of the CPU and of every GPU stand."""
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
-
-
-def _set_generators(states: Sequence[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state_all(states[1:])
