@@ -49,7 +49,7 @@ def check_places(recipe: Recipe) -> None:
     """Checks that every model and file which the recipe names is there, so that no training ends in a missing one; hub ids are left to their hub.
 
     Raises:
-        AttuneError: names the stage's field and the path.
+        AttuneError: names the path.
     """
     from attune.policies.causal import check_weights
 

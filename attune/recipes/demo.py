@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from attune.config.recipe import ModelConfig, Recipe, Stage
+from attune.config.recipe import Recipe, Stage
 from attune.core.protocols import SamplingParams
 from attune.core.record import Group
 from attune.data.write import write
@@ -81,15 +81,13 @@ def demo_recipe(place: RunDirectory, *, seed: int, quick: bool) -> Recipe:
     return resolve("demo", overrides)
 
 
-def _load(recipe: Recipe, place: RunDirectory, stage: Stage, head: str = "lm") -> CausalPolicy:
-    return load_model(
-        ModelConfig(path="", head="scalar" if head == "scalar" else "lm"), path=model_path(recipe, place, f"stage:{stage.name}"), use_token_ids=head == "lm"
-    )
+def _load(recipe: Recipe, place: RunDirectory, stage: Stage) -> CausalPolicy:
+    return load_model(stage.model, path=model_path(recipe, place, f"stage:{stage.name}"), use_token_ids=stage.model.head == "lm")
 
 
 def _compare(recipe: Recipe, place: RunDirectory, world: LanguageWorld, prompts: Sequence[Group], start: CausalPolicy, *, watcher: Watcher, seed: int) -> None:
     _, reward, dpo = recipe.stages
-    policy, judge = _load(recipe, place, dpo), _load(recipe, place, reward, "scalar")
+    policy, judge = _load(recipe, place, dpo), _load(recipe, place, reward)
     folder = RunDirectory(place / "compare")
     folder.write_json("provenance.json", place.read_json("provenance.json"))
     compare(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from attune.config.load import dump_recipe
 from attune.config.recipe import Recipe, Stage
-from attune.core.protocols import Row
+from attune.policies.causal import CausalPolicy
 from attune.recipes.assemble import check, check_places
 from attune.recipes.progress import Watcher
 from attune.recipes.run import resolve
 from attune.recipes.train_stage import Prepared, prepare
-from attune.training.source import Order
+from attune.training.source import Item, Order, rows_of
 
 GIB = 2**30
 
@@ -84,8 +83,8 @@ def _memory(stage: Stage, prepared: Prepared) -> list[str]:
     return [f"memory, about {sum(parts.values()) / GIB:.2f} GiB: {said}", f"largest pass: {total} tokens, {supervised} of them supervised"]
 
 
-def _tokens(policy: Any, item: Any) -> tuple[int, int]:
-    rows = [policy.tokens(item.group, Row(group=0, response=index, context=item.group.responses[index].context)) for index in item.signal.responses]
+def _tokens(policy: CausalPolicy, item: Item) -> tuple[int, int]:
+    rows = [policy.tokens(item.group, row) for row in rows_of(item)]
     prompts = {row.prompt_ids for row in rows}
     responses = sum(len(row.response_ids) for row in rows)
     return sum(map(len, prompts)) + responses, responses

@@ -46,9 +46,12 @@ def evaluate_stage(stage: Stage, run: RunDirectory, *, resolve: Callable[[str], 
     if not fitting:
         allowed = f"prompts that leave room for {config.max_tokens} tokens in the model's {policy.max_positions} positions"
         raise ConfigError("no group has a prompt to sample from", field="evaluate.prompts", value=[source.path for source in config.prompts], allowed=allowed)
-    if len(fitting) < len(groups):
-        watcher.say(f"{stage.name}: {len(groups) - len(fitting)} of {len(groups)} groups are left out: no prompt, or no room for {config.max_tokens} tokens")
+    left_out = {group.id for group in groups} - {group.id for group in fitting}
+    if left_out:
+        watcher.say(f"{stage.name}: {len(left_out)} of {len(groups)} groups are left out: no prompt, or no room for {config.max_tokens} tokens")
     prompts = fitting[: config.num_prompts]
+    account = {"groups": len(groups), "kept": len(prompts), "beyond num_prompts": len(fitting) - len(prompts), "no prompt or no room": sorted(left_out)}
+    run.write_json("data.json", {**(run.read_json("data.json") or {}), "prompts": account})
     params = SamplingParams(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
     compare(
         run,

@@ -89,6 +89,7 @@ def begin(recipe: Recipe, place: RunDirectory, *, resume: bool) -> None:
     else:
         place.write_json("provenance.json", said)
         write_atomic(place / "recipe.yaml", dump_recipe(recipe))
+        (place / "stages.json").unlink(missing_ok=True)  # of a run that was refused before
         if len(recipe.stages) > 1:
             place.write_json("stages.json", [stage.name for stage in recipe.stages])
 

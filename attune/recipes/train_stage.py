@@ -11,7 +11,6 @@ import torch
 
 from attune.config.recipe import Stage
 from attune.core.errors import ConfigError
-from attune.core.protocols import Row
 from attune.data.voices import heard
 from attune.diagnostics.doctor import examine
 from attune.diagnostics.leaks import leaks
@@ -23,7 +22,7 @@ from attune.recipes.progress import Watcher
 from attune.runs.directory import RunDirectory
 from attune.training.columns import frozen_columns
 from attune.training.engine import Outcome, train
-from attune.training.source import FEEDBACK, Intake, Item, take, usable
+from attune.training.source import FEEDBACK, Intake, Item, rows_of, take, usable
 from attune.training.trackers import open_trackers
 from attune.training.update import Frozen, Learner, Objective
 
@@ -165,8 +164,7 @@ def check_fed(objectives: Sequence[Objective], items: Sequence[Item], signals: S
 
 def check_mismatched(policy: CausalPolicy, items: Sequence[Item]) -> None:
     """Raises ConfigError where a response read under another group's prompt could outgrow the model's positions, in the middle of a run."""
-    rows = [(item.group, Row(group=0, response=index, context=item.group.responses[index].context)) for item in items for index in item.signal.responses]
-    tokens = [policy.tokens(group, row) for group, row in rows]
+    tokens = [policy.tokens(item.group, row) for item in items for row in rows_of(item)]
     longest = max(len(one.prompt_ids) for one in tokens) + max(len(one.response_ids) for one in tokens)
     if policy.max_positions is not None and longest > policy.max_positions:
         mend = "set model.max_prompt_tokens and model.max_response_tokens so that any prompt fits with any response"
@@ -197,8 +195,9 @@ def write_account(run: RunDirectory, feedback: Feedback, policy: CausalPolicy, i
 
 def num_cut(policy: CausalPolicy, items: Sequence[Item]) -> int:
     """Returns how many trained responses, or their prompts, were cut to length."""
-    rows = [(item.group, Row(group=0, response=index, context=item.group.responses[index].context)) for item in items for index in item.signal.responses]
-    tokens = [policy.tokens(group, row) for group, row in rows] if policy.overlong == "cut" else []
+    if policy.overlong != "cut":
+        return 0
+    tokens = [policy.tokens(item.group, row) for item in items for row in rows_of(item)]
     return sum(bool(one.prompt_cut or one.response_cut) for one in tokens)
 
 

@@ -80,7 +80,7 @@ def _told(run: RunDirectory) -> dict[str, Any]:
         "versions": within(provenance, "versions"),
         "machine": within(provenance, "machine"),
         "seeds": _seeds(provenance, recipe),
-        "again": _again(provenance),
+        "again": _again(run, provenance),
         "unclean": str(provenance.get("commit") or "").endswith("+"),
         "recipe_text": root.text("recipe.yaml"),
         "notes": list(dict.fromkeys([*root.notes, *(f"{view.name}: {note}" for view in stages if not single for note in view.notes)])),
@@ -124,13 +124,13 @@ def _seeds(provenance: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str
     return sorted({plain(seed) for seed in held if seed is not None})
 
 
-def _again(provenance: Mapping[str, Any]) -> str:
-    """Returns the line that does the run again from its directory; empty where no command was recorded."""
+def _again(run: RunDirectory, provenance: Mapping[str, Any]) -> str:
+    """Returns the line that does the run again, from where it was started; empty where no command was recorded."""
     if not provenance.get("command"):
         return ""
     commit = str(provenance.get("commit") or "").rstrip("+")
     checkout = f"git checkout {commit} && " if commit else ""
-    return f"{checkout}attune run recipe.yaml"
+    return f"{checkout}attune run {run / 'recipe.yaml'} --run-dir {run.path}-again"
 
 
 def _hash(text: str) -> str:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from attune.core.spec import State
 from attune.training.generators import generator_states, set_generator_states
 
 _PREFIX = "update-"
+_BEST = "best-"
 _GENERATOR = "generator:"
 
 
@@ -49,7 +51,7 @@ def save_checkpoint(
     states: Mapping[str, State],
     *,
     fingerprint: str,
-    name: str | None = None,
+    best: bool = False,
 ) -> Path:
     """Writes a checkpoint aside and renames it into place.
 
@@ -60,7 +62,7 @@ def save_checkpoint(
         optimizer: its state is saved by parameter name.
         states: method name -> moving quantities.
         fingerprint: of the recipe; a checkpoint of another recipe is refused on loading.
-        name: of the checkpoint; None: by its update.
+        best: whether it keeps the best weights so far; these are pruned apart.
 
     Returns:
         The checkpoint's path.
@@ -68,7 +70,7 @@ def save_checkpoint(
     Raises:
         RunError: it cannot be written; earlier checkpoints are untouched and no part of this one is left.
     """
-    target = folder / (name or f"{_PREFIX}{progress.update:06d}")
+    target = folder / f"{_BEST if best else _PREFIX}{progress.update:06d}"
     aside = folder / f".{target.name}.{os.getpid()}.tmp"
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -84,9 +86,9 @@ def save_checkpoint(
         shutil.rmtree(target, ignore_errors=True)
         os.replace(aside, target)
         _sync(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise RunError(f"cannot write a checkpoint: {error.strerror}", file=str(target)) from error
+        raise RunError(f"cannot write a checkpoint: {getattr(error, 'strerror', None) or error}", file=str(target)) from error
     return target
 
 
@@ -139,11 +141,19 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` numbered checkpoints, and what a crash left half-written."""
-    for path in sorted(folder.glob(f"{_PREFIX}*"), reverse=True)[keep:]:
-        shutil.rmtree(path)
-    for path in folder.glob(".*.tmp"):
+def best_checkpoint(folder: Path, update: int) -> Path:
+    """Returns where the best weights, those after `update`, were saved."""
+    return folder / f"{_BEST}{update:06d}"
+
+
+def prune(folder: Path, keep: int, best_update: int | None) -> None:
+    """Deletes all but the newest `keep` checkpoints and the best weights, and what a crash left half-written.
+
+    Called once a checkpoint that knows of the newest best ones is whole, so that whichever checkpoint a run resumes from finds its own.
+    """
+    old = sorted(folder.glob(f"{_PREFIX}*"), reverse=True)[keep:]
+    worse = [path for path in folder.glob(f"{_BEST}*") if best_update is None or path != best_checkpoint(folder, best_update)]
+    for path in (*old, *worse, *folder.glob(".*.tmp")):
         shutil.rmtree(path)
 
 

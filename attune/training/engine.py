@@ -12,15 +12,13 @@ import torch
 from attune.config.recipe import OptimConfig, TrainConfig
 from attune.core.errors import ConfigError, RunError
 from attune.runs.directory import RunDirectory
-from attune.training.checkpoint import Progress, latest_checkpoint, load_checkpoint, load_weights, prune, save_checkpoint
+from attune.training.checkpoint import Progress, best_checkpoint, latest_checkpoint, load_checkpoint, load_weights, prune, save_checkpoint
 from attune.training.optim import build_optimizer, learning_rate
 from attune.training.source import Item, Order
 from attune.training.update import Learner, means
 
 OnUpdate = Callable[[int, int, Mapping[str, float]], None]
 """Takes updates done, updates in all, and the metrics of the last one."""
-
-BEST = "best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +168,7 @@ class _Session:
             self.after = self._evaluate()
         if self.run is not None and self.loop.save_every and (done % self.loop.save_every == 0 or last):
             self._save()
-            prune(self.run.checkpoints, self.loop.keep_last)
+            prune(self.run.checkpoints, self.loop.keep_last, self.progress.best_update)
 
     def _compare(self) -> None:
         """Keeps the best weights where early stopping asks for them."""
@@ -179,13 +177,15 @@ class _Session:
         loss, best = self.after["loss"], self.progress.best_loss
         if best is None or loss < best:
             self.progress = replace(self.progress, best_loss=loss, best_update=self.progress.update, stale=0)
-            self._save(BEST)
+            self._save(best=True)
         else:
             self.progress = replace(self.progress, stale=self.progress.stale + 1)
 
-    def _save(self, name: str | None = None) -> None:
+    def _save(self, *, best: bool = False) -> None:
         assert self.run is not None
-        save_checkpoint(self.run.checkpoints, self.progress, self.module, self.optimizer, self.learner.states, fingerprint=self.fingerprint, name=name)
+        save_checkpoint(self.run.checkpoints, self.progress, self.module, self.optimizer, self.learner.states, fingerprint=self.fingerprint, best=best)
+        if best and not self.loop.save_every:
+            prune(self.run.checkpoints, self.loop.keep_last, self.progress.best_update)
 
     def _evaluate(self) -> Mapping[str, float]:
         if not self.held_out:
@@ -202,8 +202,9 @@ class _Session:
 
     def finish(self) -> Outcome:
         self.module.eval()
-        if self.loop.patience is not None and self.run is not None and self.progress.best_update not in (None, self.progress.update):
-            load_weights(self.run.checkpoints / BEST, self.module)
+        best = self.progress.best_update
+        if self.run is not None and best is not None and best != self.progress.update:
+            load_weights(best_checkpoint(self.run.checkpoints, best), self.module)
             self.after = means(self.learner.measure(self.held_out))
         return Outcome(self.progress.update, self.stopped, self.before, self.after, self.last)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from attune.core.protocols import Policy
+from attune.core.protocols import Policy, Row
 from attune.core.record import Group
 from attune.core.signal import Signal
 
@@ -53,6 +53,11 @@ class Intake:
             "reasons": dict(self.reasons),
             "ids": self.ids,
         }
+
+
+def rows_of(item: Item) -> list[Row]:
+    """Returns a row for each response that the item's signal speaks of, read behind its own prompt, as those of a batch of this one group."""
+    return [Row(group=0, response=index, context=item.group.responses[index].context) for index in item.signal.responses]
 
 
 def take(groups: Iterable[Group], signal: SignalFn, policy: Policy, needs: Sequence[str]) -> tuple[list[Item], Intake]:

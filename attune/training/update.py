@@ -84,7 +84,7 @@ class Learner:
         """Adds the gradient of the update's loss to the parameters' .grad and returns its statistics.
 
         Raises:
-            RunError: the loss is not finite; the message names the groups. No gradient has been added then.
+            RunError: the loss is not finite; the message names the groups. No gradient is left then.
         """
         parts = list(self._parts(items))
         counts = self._counts(parts)
@@ -95,7 +95,7 @@ class Learner:
         for encoded, data in parts:
             outputs = self.policy.outputs(encoded, self.wants)
             loss, part = self._loss(data.with_columns(**outputs), counts, learn=True)
-            _require_finite(loss, items)
+            self._require_finite(loss, items)
             torch.autograd.backward(loss)
             add(sums, part)
         return sums
@@ -126,7 +126,7 @@ class Learner:
             leaves.append({name: output.requires_grad_() for name, output in outputs.items()})
         whole = Batch.join([data.with_columns(**leaf) for (_, data), leaf in zip(parts, leaves, strict=True)])
         loss, sums = self._loss(whole, counts, learn=True)
-        _require_finite(loss, items)
+        self._require_finite(loss, items)
         torch.autograd.backward(loss)
         for (encoded, _), leaf, state in zip(parts, leaves, drawn, strict=True):
             set_generator_states(state)
@@ -143,7 +143,8 @@ class Learner:
             encoded = self.policy.collate(groups, plan.rows)
             mask = encoded.mask
             columns = {"mask": mask, **{name: column.to(mask.device) for name, column in plan.columns.items()}}
-            columns |= {name: source.logp(encoded) for name, source in self.frozen.items()}
+            said = {source: source.logp(encoded) for source in dict.fromkeys(self.frozen.values())}  # one source may fill two columns
+            columns |= {name: said[source] for name, source in self.frozen.items()}
             yield encoded, Batch(columns=columns, num_groups=plan.num_groups, roles=self.roles)
 
     def _counts(self, parts: Sequence[tuple[Encoded, Batch]]) -> dict[str, float]:
@@ -172,6 +173,12 @@ class Learner:
         if objective.name in self.states:
             return objective.spec.fn(batch, self.states[objective.name], **objective.params)
         return objective.spec.fn(batch, **objective.params)
+
+    def _require_finite(self, loss: Tensor, items: Sequence[Item]) -> None:
+        if not torch.isfinite(loss):
+            self.policy.module.zero_grad(set_to_none=True)  # earlier passes have added theirs
+            shown = ", ".join(item.group.id for item in items[:8]) + (" ..." if len(items) > 8 else "")
+            raise RunError("the loss is not finite; no update was made", field="loss", value=float(loss.detach()), mend=f"look at the groups {shown}")
 
     def _move(self, when: str, sums: Sums) -> None:
         for objective in self.objectives:
@@ -207,9 +214,3 @@ def _note(sums: Sums, stats: Mapping[str, Term], batch: Batch, prefix: str = "")
         else:
             part = (total / term.count, _SHARE)
         add(sums, {prefix + name: part})
-
-
-def _require_finite(loss: Tensor, items: Sequence[Item]) -> None:
-    if not torch.isfinite(loss):
-        shown = ", ".join(item.group.id for item in items[:8]) + (" ..." if len(items) > 8 else "")
-        raise RunError("the loss is not finite; no update was made", field="loss", value=float(loss.detach()), mend=f"look at the groups {shown}")

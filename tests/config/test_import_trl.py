@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from attune.config.importers import Imported, import_config
+from attune.config.importers import import_config
 from attune.config.load import build_recipe
-from attune.config.recipe import Stage
 from attune.core.errors import ConfigError
 from attune.core.record import MAIN, Group, Prompt, Response, Verdict
-from attune.recipes.assemble import check, signal_of
+from attune.recipes.assemble import signal_of
+from tests.config.importing import imported, signals, told
 
 DPO: dict[str, Any] = {
     "model_name_or_path": "org/model",
@@ -43,25 +42,6 @@ DPO: dict[str, Any] = {
     "bf16": True,
     "dtype": "bfloat16",
 }
-
-
-def imported(tmp_path: Path, config: dict[str, Any], name: str = "config.yaml", **more: Any) -> tuple[Imported, Stage]:
-    """Returns what came of a configuration, with its recipe checked as a run would."""
-    path = tmp_path / name
-    path.write_text(yaml.safe_dump(config), "utf-8")
-    found = import_config(path, **more)
-    recipe = build_recipe(found.recipe)
-    check(recipe)
-    return found, recipe.stages[0]
-
-
-def signals(stage: Stage) -> list[str]:
-    assert stage.data is not None
-    return [signal.name for signal in stage.data.signal]
-
-
-def told(found: Imported, *words: str) -> bool:
-    return any(all(word in note for word in words) for note in found.notes)
 
 
 def test_every_number_arrives(tmp_path: Path) -> None:

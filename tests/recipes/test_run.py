@@ -48,6 +48,8 @@ def test_the_comparison_says_how_sure_it_is(chain: RunDirectory) -> None:
     assert rate["low"] <= rate["value"] <= rate["high"]
     assert rate["num"] == 12
     assert evals["kl"]["num"] == 12
+    account = RunDirectory(chain / "compare").read_json("data.json")["prompts"]
+    assert account == {"groups": 12, "kept": 12, "beyond num_prompts": 0, "no prompt or no room": []}
     samples = list(RunDirectory(chain / "compare").lines("samples.jsonl"))
     assert len(samples) == 12
     assert [response["name"] for response in samples[0]["responses"]] == ["start", "trained"]
@@ -77,7 +79,10 @@ def test_a_run_that_was_refused_does_not_hold_its_directory(world: Built, tmp_pa
     wrong = [f"model.path={world.model}", f"data.train={world.preferences}", "train.updates=1", "data.max_bad=0.0", "model.chat=nowhere.jinja"]
     with pytest.raises(ConfigError, match="no such file"):
         run("dpo", wrong, directory=tmp_path, quiet=True)
-    assert (run("dpo", wrong[:-1], directory=tmp_path, quiet=True) / "report.html").exists()
+    RunDirectory(tmp_path).write_json("stages.json", ["of", "a", "chain"])
+    mended = run("dpo", wrong[:-1], directory=tmp_path, quiet=True)
+    assert (mended / "report.html").exists()
+    assert [stage.path for stage in mended.stages] == [tmp_path]
 
 
 def test_a_run_is_not_resumed_on_other_data(world: Built, tmp_path: Path) -> None:

@@ -159,8 +159,8 @@ def test_samples_stand_side_by_side(shown: Page) -> None:
     assert "highest" not in unscored
 
 
-def test_provenance_is_enough_to_do_it_again(shown: Page) -> None:
-    assert f"git checkout {PROVENANCE['commit']} && attune run recipe.yaml" in shown.said
+def test_provenance_is_enough_to_do_it_again(run: RunDirectory, shown: Page) -> None:
+    assert f"git checkout {PROVENANCE['commit']} && attune run {run.path}/recipe.yaml --run-dir {run.path}-again" in shown.said
     assert "2026-11-20 15:02 UTC (4 min 13 s)" in shown.said
     assert "a3" * 32 in shown.said
     assert "hub:someone/feedback@train not a file" in shown.said

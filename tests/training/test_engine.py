@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from attune.config.recipe import OptimConfig, TrainConfig
 from attune.core.errors import ConfigError, RunError
 from attune.runs.directory import RunDirectory
-from attune.training.checkpoint import latest_checkpoint
+from attune.training import checkpoint
+from attune.training.checkpoint import best_checkpoint, latest_checkpoint
 from attune.training.engine import train
 from tests import tiny
 from tests.training.helpers import dropping, items, learner
@@ -83,6 +85,32 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     assert outcome.after["loss"] == pytest.approx(min(losses[1:]), rel=1e-6)
 
 
+def test_the_best_weights_are_there_whenever_a_run_is_cut(tmp_path: Path) -> None:
+    """At every update: the newest checkpoint's own best weights exist, and a run resumed from it ends as the undisturbed one."""
+    loop = TrainConfig(updates=12, groups_per_update=4, eval_every=1, save_every=2, patience=2, keep_last=1)
+    optim = OptimConfig(lr=2e-2, warmup=0.0, schedule="constant")
+
+    def go(run: RunDirectory, stop: int, *, resume: bool = False) -> tuple[torch.Tensor, int]:
+        policy = tiny.policy()
+        made, batch, held_out = learner(policy, ["sft"]), items(4), items(4, seed=3)
+        try:
+            done = train(made, batch, held_out, optim=optim, loop=loop, run=run, resume=resume, on_update=stop_at(stop)).updates
+        except KeyboardInterrupt:
+            done = stop
+        return weights(policy), done
+
+    whole, updates = go(RunDirectory(tmp_path / "whole"), 99)
+    assert 3 <= updates < 12, "the case is only a case where training stops early"
+    for cut in range(2, updates):
+        run = RunDirectory(tmp_path / f"cut{cut}")
+        go(run, cut)
+        newest = latest_checkpoint(run.checkpoints)
+        assert newest is not None
+        best = json.loads((newest / "state.json").read_text())["best_update"]
+        assert best_checkpoint(run.checkpoints, best).is_dir()
+        assert torch.equal(go(run, 99, resume=True)[0], whole)
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     loop = TrainConfig(updates=2, groups_per_update=2, save_every=1)
     run = RunDirectory(tmp_path)
@@ -131,3 +159,21 @@ def test_every_update_logs_what_was_promised(tmp_path: Path) -> None:
     assert wanted | {"supervised_tokens", "grad_norm", "lr", *TIMES} <= lines[1].keys()
     assert all(math.isfinite(value) for line in lines for value in line.values() if isinstance(value, float))
     assert json.dumps(lines[1])
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: no space left")])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    run = RunDirectory(tmp_path)
+    write, calls = checkpoint.save_file, []
+
+    def full(*given: Any) -> None:
+        calls.append(1)
+        if len(calls) > 4:  # three files make the first checkpoint
+            raise error
+        write(*given)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(RunError, match=r"(no|No) space left"):
+        train(learner(tiny.policy(), ["dpo"]), items(2), optim=OPTIM, loop=TrainConfig(updates=4, groups_per_update=2, save_every=1), run=run)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["update-000001"]
+    assert latest_checkpoint(run.checkpoints) == run.checkpoints / "update-000001"

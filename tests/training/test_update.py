@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from attune.core.spec import Conventions, Paper, Spec
 from attune.training.source import Item
 from attune.training.update import Learner, Objective, means
 from tests import tiny
-from tests.training.helpers import EVERYTHING, dropping, gradient, items, learner, objective
+from tests.training.helpers import EVERYTHING, Noise, dropping, gradient, items, learner, objective
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
@@ -168,3 +170,34 @@ def test_evaluation_drops_nothing() -> None:
     made = learner(policy, ["dpo"])
     assert means(made.measure(items(3))) == means(made.measure(items(3)))
     assert policy.module.training
+
+
+def test_a_loss_that_turns_bad_in_a_later_pass_leaves_no_gradient_either() -> None:
+    policy = tiny.policy()
+    batch = items(3)
+    made = learner(policy, ["dpo"], groups_per_pass=1)
+    outputs, calls = policy.outputs, []
+
+    def broken(encoded: Any, wants: Any) -> Any:
+        calls.append(1)
+        found = outputs(encoded, wants)
+        return {name: value * float("nan") for name, value in found.items()} if len(calls) == 3 else found
+
+    policy.outputs = broken
+    with pytest.raises(RunError, match="not finite"):
+        made.backward(batch)
+    assert len(calls) == 3
+    assert all(parameter.grad is None for parameter in policy.module.parameters())
+
+
+def test_a_source_of_two_columns_is_asked_once() -> None:
+    asked: list[int] = []
+
+    class Counting(Noise):
+        def logp(self, encoded: Any) -> torch.Tensor:
+            asked.append(1)
+            return super().logp(encoded)
+
+    source = Counting()
+    Learner(tiny.policy(), [objective("dpo")], frozen={"ref_logp": source, "start_logp": source}).measure(items(2))
+    assert asked == [1]
