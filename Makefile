@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo test check docs clean
+.PHONY: setup demo test faults bench check docs clean
 
 setup: ## the environment: .venv from pinned constraints; a second run installs nothing
 	@$(PYTHON) tools/setup_environment.py
@@ -14,6 +14,13 @@ demo: setup ## the whole line on a small world, offline, on the CPU; names its r
 
 test: setup ## the test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+faults: setup ## what is broken on purpose, at full length, with the numbers at the end (under half an hour)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/invariants $(wildcard tests/distributed) --full -n 2 --dist loadfile
+
+bench: setup ## speed and memory beside TRL's newest release, and how cost grows: about an hour on two idle cores (BENCH_FLAGS=--quick: minutes)
+	@$(BIN)/python -m benchmarks.bench $(BENCH_FLAGS)
+	@$(BIN)/python -m benchmarks.growth $(GROWTH_FLAGS)
 
 check: setup ## style, types, layers, budgets
 	@$(BIN)/ruff check .
@@ -26,4 +33,4 @@ docs: setup ## the documentation, built strict into docs/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml
 
 clean: ## everything that was made, but for the runs
-	@rm -rf .venv build dist *.egg-info docs/build docs/site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-trl build dist *.egg-info docs/build docs/site .mypy_cache .ruff_cache .pytest_cache .hypothesis

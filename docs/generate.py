@@ -21,6 +21,9 @@ from attune.core.spec import Method, Paper, Parameter, methods, modules, paramet
 DOCS = Path(__file__).parent
 BUILD = DOCS / "build"
 NOTES = DOCS / "methods" / "notes"
+MEASURED = DOCS.parent / "benchmarks" / "results"
+"""What `make bench` wrote last: speed.md with its drawing speed.svg, growth.md."""
+
 HAND_WRITTEN = ("*.md", "*.css", "concepts/*.md", "howto/*.md", "images/*.*")
 
 METHODS = """# Methods
@@ -89,12 +92,15 @@ def main() -> None:
         place = BUILD / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, "utf-8")
+    for picture in MEASURED.glob("*.svg"):
+        shutil.copyfile(picture, BUILD / "reference" / picture.name)
 
 
 def on_config(config: Any) -> Any:
-    """Adds a line for every method to the section of the navigation that is called Methods (mkdocs calls this)."""
-    section = next(entry["Methods"] for entry in config.nav if "Methods" in entry)
-    section += [{found.name: f"methods/{found.name}.md"} for found in _own()]
+    """Adds a line for every method to the section of the navigation called Methods, and for what was measured to Reference (mkdocs calls this)."""
+    sections = {name: entries for entry in config.nav for name, entries in entry.items()}
+    sections["Methods"] += [{found.name: f"methods/{found.name}.md"} for found in _own()]
+    sections["Reference"] += list(measured())
     return config
 
 
@@ -108,7 +114,13 @@ def pages() -> dict[str, str]:
         "reference/recipe.md": recipe(),
         "reference/formats.md": formats(),
         "reference/cli.md": command_line(),
+        **measured(),
     }
+
+
+def measured() -> dict[str, str]:
+    """Returns the pages that the benchmarks wrote; none where they were not run."""
+    return {f"reference/{path.name}": path.read_text("utf-8") for path in sorted(MEASURED.glob("*.md"), reverse=True)}
 
 
 def method_page(found: Method) -> str:

@@ -128,8 +128,34 @@ def tokenizer(
     return made
 
 
-def config(architecture: str, *, vocab_size: int = 512, dropout: float = 0.0, positions: int = 256) -> Any:
-    """Returns the configuration of a tiny model: llama, qwen2 (tied), gpt2 (learned positions), mistral (a window), gemma2 (soft caps, two windows)."""
+_EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1, "mlp_only_layers": []}
+_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", {}),
+    "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
+    "qwen3": ("Qwen3Config", {"head_dim": 8}),
+    "mistral": ("MistralConfig", {}),
+    "gemma": ("GemmaConfig", {"head_dim": 8}),
+    "gemma2": ("Gemma2Config", {"head_dim": 8, "query_pre_attn_scalar": 8, "final_logit_softcapping": 5.0, "attn_logit_softcapping": 20.0}),
+    "gemma3_text": (
+        "Gemma3TextConfig",
+        {"head_dim": 8, "query_pre_attn_scalar": 8, "num_hidden_layers": 3, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
+    "phi": ("PhiConfig", {"num_key_value_heads": 4}),
+    "phi3": ("Phi3Config", {"pad_token_id": 2}),
+    "olmo": ("OlmoConfig", {}),
+    "olmo2": ("Olmo2Config", {}),
+    "gpt_neox": ("GPTNeoXConfig", {"num_key_value_heads": 4, "initializer_range": 0.1}),
+    "cohere2": ("Cohere2Config", {"layer_types": ["sliding_attention", "full_attention"]}),
+    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen2_moe": ("Qwen2MoeConfig", {**_EXPERTS, "shared_expert_intermediate_size": 32}),
+    "qwen3_moe": ("Qwen3MoeConfig", {**_EXPERTS, "head_dim": 8}),
+}
+WINDOWED = ("mistral", "gemma2", "gemma3_text", "phi3", "cohere2", "mixtral")
+EVERY = ("gpt2", *_FAMILIES)
+
+
+def config(architecture: str, *, vocab_size: int = 512, dropout: float = 0.0, positions: int = 256, window: int = 128) -> Any:
+    """Returns the configuration of a tiny model of any architecture in EVERY, such as qwen2 (tied), gpt2 (learned positions), gemma2 (soft caps, a window)."""
     import transformers
 
     sizes: dict[str, Any] = {
@@ -148,16 +174,9 @@ def config(architecture: str, *, vocab_size: int = 512, dropout: float = 0.0, po
         "eos_token_id": 1,
         "pad_token_id": None,
     }
-    if architecture == "llama":
-        return transformers.LlamaConfig(**sizes)
-    if architecture == "qwen2":
-        return transformers.Qwen2Config(**sizes, tie_word_embeddings=True)
-    if architecture == "mistral":
-        return transformers.MistralConfig(**sizes, sliding_window=128)
-    if architecture == "gemma2":
-        return transformers.Gemma2Config(
-            **sizes, head_dim=8, sliding_window=128, query_pre_attn_scalar=8, final_logit_softcapping=5.0, attn_logit_softcapping=20.0
-        )
+    if architecture in _FAMILIES:
+        name, extra = _FAMILIES[architecture]
+        return getattr(transformers, name)(**sizes | extra | ({"sliding_window": window} if architecture in WINDOWED else {}))
     assert architecture == "gpt2", architecture
     drops: dict[str, Any] = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
     ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1}
@@ -177,7 +196,10 @@ def model(
     how = {} if attention is None else {"attn_implementation": attention}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return auto.from_config(made, **how).to(dtype).eval()
+        built = auto.from_config(made, **how).to(dtype).eval()
+    if dtype == torch.float64 and architecture in ("mixtral", "qwen2_moe", "qwen3_moe"):
+        built.set_experts_implementation("eager")  # the batched product knows no float64
+    return built
 
 
 def policy(
@@ -191,7 +213,7 @@ def policy(
     **options: Any,
 ) -> CausalPolicy:
     """Returns a policy over a tiny model and a byte-level tokenizer; options are those of CausalPolicy."""
-    sizes = {name: options.pop(name) for name in ("positions",) if name in options}
+    sizes = {name: options.pop(name) for name in ("positions", "window") if name in options}
     return CausalPolicy(model(architecture, seed=seed, dtype=dtype, head=head, **sizes), tokenizer(chat=chat, bos=bos), head=head, **options)
 
 

@@ -99,7 +99,7 @@ def run(
 ) -> None:
     """Trains from a recipe, or runs a chain of stages.
 
-    For example: attune run dpo model.path=./m data.train=pairs.jsonl. The last line names the report.
+    For example: attune run dpo model.path=./m data.train=pairs.jsonl. The last line names the report. Several processes: torchrun -m attune run ...
     """
     if dry_run:
         from attune.recipes.dry import dry_run as estimate
@@ -107,8 +107,36 @@ def run(
         print(estimate(recipe, overrides or [], run_dir))
         return
     from attune.recipes.run import run as run_recipe
+    from attune.training.distributed import leave
 
-    print(run_recipe(recipe, overrides or [], directory=run_dir, resume=resume, quiet=quiet) / "report.html")
+    place = run_recipe(recipe, overrides or [], directory=run_dir, resume=resume, quiet=quiet)
+    if place.writes:
+        print(place / "report.html")
+    leave()
+
+
+@app.command()
+def profile(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one: sft, reward, dpo, chain.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, as for `attune run`.")] = None,
+    updates: Annotated[int, typer.Option("--updates", help="Updates that are measured, after one that warms up.", min=1)] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Says where a recipe's time and memory go, and what to change.
+
+    Runs a few updates of each training stage and writes nothing. Time by part: data, attention, mlp, head, forward and backward, optimiser; memory at
+    the peak by what holds it; tokens a second, how often tokens are computed again, and what share of the processor's arithmetic the model gets.
+    """
+    import dataclasses
+
+    from attune.recipes.advice import advice, render
+    from attune.recipes.profile import profile as measure
+
+    found = measure(recipe, overrides or [], updates=updates)
+    if as_json:
+        print(json.dumps([{**dataclasses.asdict(one), "advice": advice(one)} for one in found], indent=1, ensure_ascii=False))
+    else:
+        print("\n\n".join(render(one) for one in found))
 
 
 @app.command()
@@ -206,6 +234,24 @@ def report(run_dir: Annotated[Path, typer.Argument(help="A run's directory.")]) 
     from attune.runs.directory import RunDirectory
 
     print(build(RunDirectory.existing(run_dir)))
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A run's directory (of a chain: its last trained stage), or a model's or adapter's folder.")],
+    to: Annotated[Path, typer.Option("--to", help="The directory to write; it must not be there yet.")],
+    adapter: Annotated[bool, typer.Option("--adapter/--merged", help="The adapter alone, or one model with the adapter in its weights.")] = False,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; as the weights are kept if left out.")] = None,
+    base: Annotated[str | None, typer.Option("--base", help="Hub id of the model that training began with, for the card and the adapter.")] = None,
+    license: Annotated[str | None, typer.Option("--license", help="A hub's identifier of a licence, for the card; unknown if left out.")] = None,
+) -> None:
+    """Writes a trained model as transformers and vLLM load it.
+
+    The directory holds weights, tokenizer, stop tokens and a model card with what the run knows. The last line names it.
+    """
+    from attune.recipes.export import export as export_model
+
+    print(export_model(source, to, form="adapter" if adapter else "merged", dtype=dtype, base=base, license=license))
 
 
 @app.command("import")

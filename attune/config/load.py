@@ -15,9 +15,32 @@ from pydantic import BaseModel, ValidationError
 from attune.config.recipe import SECTIONS, Recipe, Section
 from attune.core.errors import ConfigError
 
+_LARGEST = 100_000  # values in one text
+
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML (no tags that build objects) in which, as in YAML 1.2, 1e-5 is a number, and off, on, yes and no are words."""
+    """Safe YAML (no tags that build objects) in which, as in YAML 1.2, 1e-5 is a number, and off, on, yes and no are words.
+
+    Aliases are written out, so a text whose aliases name aliases could hold a billion values; that many are refused before they are made.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._sizes: dict[yaml.Node, int] = {}  # values in a node, aliases written out
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if node is None:
+            return None
+        if alias and node not in self._sizes:
+            raise yaml.MarkedYAMLError(problem="a value that holds itself", problem_mark=node.start_mark)
+        if not alias:
+            inner = [] if isinstance(node, yaml.ScalarNode) else [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+            self._sizes[node] = 1 + sum(self._sizes[part] for part in inner)
+        if self._sizes[node] > _LARGEST:
+            raise yaml.MarkedYAMLError(problem=f"more than {_LARGEST:,} values, aliases written out", problem_mark=node.start_mark)
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -89,6 +112,8 @@ def parse_yaml(text: str, *, file: str | None = None, field: str | None = None) 
     """Returns what a YAML text holds; tags that would build objects are refused. File and field are for the message."""
     try:
         return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ConfigError("not YAML: nested too deeply", file=file, field=field, value=text if field else ...) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
@@ -96,11 +121,11 @@ def parse_yaml(text: str, *, file: str | None = None, field: str | None = None) 
         raise ConfigError(f"not YAML: {problem}", file=file, line=line, field=field, value=text if field else ...) from None
 
 
-def _dumps(raw: Mapping[str, Any], file: str | None) -> str:
+def _dumps(raw: Any, file: str | None, field: str | None = None) -> str:
     try:
         return json.dumps(raw)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"a recipe holds text, numbers, lists and mappings only: {error}", file=file) from None
+        raise ConfigError(f"a recipe holds text, numbers, lists and mappings only: {error}", file=file, field=field) from None
 
 
 def _overridden(tree: dict[str, Any], overrides: Sequence[str], stages: Sequence[str]) -> dict[str, Any]:
@@ -112,7 +137,9 @@ def _overridden(tree: dict[str, Any], overrides: Sequence[str], stages: Sequence
         parts = key.split(".")
         if parts[0] not in SECTIONS:
             raise ConfigError("no such section", field=key, value=value, allowed=", ".join((*SECTIONS, *stages)))
-        _set(tree, parts, parse_yaml(value, field=key), key)
+        read = parse_yaml(value, field=key)
+        _dumps(read, None, field=key)
+        _set(tree, parts, read, key)
     return tree
 
 

@@ -44,13 +44,17 @@ class ModelConfig(Section):
     head: Literal["lm", "scalar"] = "lm"
     """`lm`: a language model; `scalar`: one score a response, for reward models."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Type of the weights; log-probabilities are at least float32."""
+    """Type of the weights; log-probabilities are at least float32. Weights of 16 bits that learn are stepped in float32 by the optimiser."""
+    compute: Literal["same", "bfloat16"] = "same"
+    """`same`: products in the type of the weights; `bfloat16`: products of float32 weights in 16 bits (autocast), the reference's too."""
+    quantize: Literal["nf4", "int8"] | None = None
+    """Hold the linear layers of a frozen model in 4 or 8 bits below its adapter (QLoRA); needs `attune[quant]`."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
     chat: str = "auto"
     """`auto`: the tokenizer's chat template if it has one; `none`: plain text; otherwise a path of a Jinja template."""
-    layout: Literal["grouped", "plain"] = "grouped"
-    """`grouped`: a prompt is computed once for all its responses; `plain`: each response in a row of its own. Equal numbers."""
+    layout: Literal["shared", "plain"] = "shared"
+    """`shared`: a prompt is computed once for all its responses; `plain`: each response in a row of its own. Equal numbers."""
     max_prompt_tokens: Count | None = None
     """Longest prompt; None: no limit."""
     max_response_tokens: Count | None = None
@@ -123,22 +127,61 @@ class DataConfig(Section):
     """Share of records that may be unusable before the run stops; each one is listed."""
     limit: Count | None = None
     """Use only the first so many groups of each source."""
+    streaming: bool = False
+    """Whether training groups are read when an update needs them, at constant memory, in place of all at the start. Their files are what
+    `attune data prepare` writes as .jsonl; the doctor then looks at a sample."""
+    eval_groups: Count | None = None
+    """Of streamed data: most groups that `eval_share` holds out, since they are held in memory; None: 500."""
+
+    @model_validator(mode="after")
+    def _streamed(self) -> Self:
+        if self.eval_groups is not None and not (self.streaming and self.eval is None):
+            raise ValueError("eval_groups limits what is held out of streamed data: it needs streaming=true and no `eval`")
+        return self
 
 
 class ReferenceConfig(Section):
     """The policy that the trained one is held against."""
 
-    source: Literal["auto", "initial", "adapter_off", "adapter_loaded"] = "auto"
-    """`initial`: the weights at the start; `adapter_off`: the base below the adapter; `adapter_loaded`: the adapter as it was loaded;
+    source: Literal["auto", "initial", "adapter_off", "adapter_loaded", "checkpoint", "ema", "refreshed"] = "auto"
+    """`initial`: the weights at the start; `adapter_off`: the base below the adapter; `adapter_loaded`: the adapter as it was loaded; `checkpoint`: the
+    model of `path`; `ema`: a moving average of the policy; `refreshed`: mixed with the policy every so many updates (TR-DPO);
     `auto`: `adapter_loaded` when an adapter is continued, `adapter_off` for a new one, `initial` otherwise."""
-    cache: Literal["memory", "disk", "off"] = "memory"
-    """`memory`: its log-probabilities are computed once, before training; `disk`: and kept in the run for a resumed one; `off`: anew in
-    each update, for data that do not fit."""
+    path: str | None = None
+    """Of a `checkpoint`: a model's folder or hub id, `stage:NAME`, or a checkpoint (checkpoints/update-...) of a run from the same model."""
+    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of `ema`: after each update the reference becomes decay * reference + (1 - decay) * policy; 0.99 is usual."""
+    alpha: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of `refreshed`: share of the policy in the new reference, alpha * policy + (1 - alpha) * reference; 1: a copy of the policy; 0.6 is usual."""
+    every: Count | None = None
+    """Of `refreshed`: updates from one change to the next (tau)."""
+    cache: Literal["auto", "memory", "disk", "off"] = "auto"
+    """Of a reference that does not move, and of the log-probabilities at the start. `memory`: computed once, before training; `disk`: and kept in files;
+    `off`: anew in each update, for data that do not fit; `auto`: `off` for streamed data, else `memory`. A moving reference is computed anew in each update."""
+    folder: str | None = None
+    """Where `disk` keeps them, for several runs and processes at once; None: in the run's directory, for a resumed one."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        owners = {"path": "checkpoint", "decay": "ema", "alpha": "refreshed", "every": "refreshed"}
+        for name, source in owners.items():
+            given = getattr(self, name) is not None
+            if given and self.source != source:
+                raise ValueError(f"{name} belongs to source {source}; the source is {self.source}")
+            if not given and self.source == source:
+                raise ValueError(f"source {source} needs {name}")
+        if self.folder is not None and self.cache != "disk":
+            raise ValueError(f"folder belongs to cache disk; the cache is {self.cache}")
+        return self
 
 
 class OptimConfig(Section):
     """AdamW and its schedule."""
 
+    name: Literal["adamw", "adamw8bit"] = "adamw"
+    """`adamw8bit`: moments in blocks of 8-bit codes, 2 bytes a weight in place of 8; needs `attune[quant]`."""
+    offload: bool = False
+    """Whether moments, and the weights they step, live in the CPU's memory while the model is on a GPU; the step is taken there, with equal numbers."""
     lr: Positive = 1e-5
     """Highest learning rate."""
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
@@ -166,8 +209,9 @@ class TrainConfig(Section):
     """Number of optimiser updates; overrides `epochs`."""
     groups_per_update: Count = 16
     """Groups (prompts with their responses) whose gradient makes one update."""
-    groups_per_pass: Count | None = None
-    """Groups computed at once; the gradient is the same for every value; None: `groups_per_update`."""
+    tokens_per_pass: Count | Literal["auto"] = "auto"
+    """Tokens computed at once, in whole groups; the gradient is the same for every value. `auto`: as many as fit into memory and make a pass
+    faster, chosen once and then kept in the run."""
     shuffle: bool = True
     """Whether each epoch has its own order (by the seed)."""
     eval_every: Count | None = None
@@ -178,10 +222,21 @@ class TrainConfig(Section):
     """Updates between checkpoints, from which `--resume` goes on; None: no checkpoints, only the model at the end."""
     keep_last: Count = 2
     """Number of checkpoints kept."""
-    track_start: bool = True
-    """Whether chosen and rejected log-probabilities are also logged as change since the start (one more pass over the data)."""
+    parallel: Literal["data", "fsdp"] = "data"
+    """Of several processes (torchrun): `data`: each holds all weights, and gradients are added up once an update; `fsdp`: weights, gradients and moments
+    are sharded over them. Equal numbers; one process has nothing to share."""
+    track_start: bool | Literal["auto"] = "auto"
+    """Whether chosen and rejected log-probabilities are also logged as change since the start (one more pass over the data); `auto`: yes, but for
+    streamed data only where the reference is the start, so that it costs nothing."""
     dropout: bool = False
     """Whether the model's dropout acts during training."""
+    activations: Literal["keep", "recompute", "offload"] = "keep"
+    """What the backward pass reads: kept; of each layer only its input, the rest computed again; or that input in the CPU's memory. Equal gradients."""
+    matmul: Literal["highest", "high", "medium"] = "highest"
+    """Precision of float32 products, torch's setting of that name: below `highest` they may be faster and, by machine, less exact."""
+    balance_experts: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Weight of the loss that keeps the experts of a mixture equally busy, over all tokens of an update; one more forward pass. None: what the model's
+    configuration says, its router_aux_loss_coef where output_router_logits is set, else none."""
     log_to: tuple[Literal["trackio", "tensorboard", "wandb"], ...] = ()
     """Trackers beside metrics.jsonl."""
 
@@ -237,8 +292,24 @@ class Stage(Section):
             raise ValueError("a stage with objectives needs `data`")
         if not self.objectives and self.evaluate is None:
             raise ValueError("a stage needs `objectives` to train or `evaluate` to compare")
+        if self.data is not None and self.data.streaming and self.reference.cache in ("memory", "disk"):
+            raise ValueError(f"reference.cache={self.reference.cache} computes all log-probabilities before training; data.streaming=true takes off (or auto)")
+        if self.data is not None and self.data.streaming and not self.train.shuffle and any(source.weight for source in self.data.train):
+            raise ValueError("a mixture by weight of streamed data is mixed by the order: it needs train.shuffle=true")
         if self.model.adapter is not None and self.model.adapter.dropout and not self.train.dropout:
             raise ValueError("model.adapter.dropout acts only with train.dropout=true")
+        if self.model.compute != "same" and self.model.dtype != "float32":
+            raise ValueError("model.compute=bfloat16 is for weights in float32; those of another type are computed in it")
+        if self.train.matmul != "highest" and self.model.dtype != "float32":
+            raise ValueError("train.matmul is about products of float32, and model.dtype is another type")
+        if self.model.quantize is not None and self.train.parallel == "fsdp":
+            raise ValueError("quantised weights are not sharded: train.parallel is `data` with model.quantize")
+        if self.optim.offload and self.train.parallel == "fsdp":
+            raise ValueError("sharded weights have a sharded optimiser state: optim.offload is for train.parallel `data`")
+        if self.optim.name == "adamw8bit" and self.train.parallel == "fsdp":
+            raise ValueError("8-bit moments of sharded weights are not made: optim.name is `adamw` with train.parallel `fsdp`")
+        if self.model.quantize is not None and self.model.dtype == "float64":
+            raise ValueError("model.quantize is for models in float32 or bfloat16")
         if self.model.adapter is not None and not self.objectives:
             raise ValueError("a stage that only compares takes its adapter as model.path: the adapter's folder, or the merged model")
         return self
@@ -256,7 +327,7 @@ class Recipe(Section):
     def _chain(self) -> Self:
         seen: set[str] = set()
         for stage in self.stages:
-            named = [stage.model.path, *((stage.evaluate.baseline, stage.evaluate.reward) if stage.evaluate else ())]
+            named = [stage.model.path, stage.reference.path or "", *((stage.evaluate.baseline, stage.evaluate.reward) if stage.evaluate else ())]
             for path in named:
                 if path.startswith("stage:") and path.removeprefix("stage:") not in seen:
                     raise ValueError(f"{path} is not an earlier stage; earlier are: {', '.join(sorted(seen)) or 'none'}")

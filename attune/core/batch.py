@@ -1,6 +1,6 @@
 """What an objective sees: rows of responses as [N,T] tensors, the pairs among them, and what the engine divides by.
 
-Letters: N rows, T steps (tokens, denoising steps or actions), P pairs, B groups.
+Letters: N rows, T steps (tokens, denoising steps or actions), H width of an embedding, P pairs, B groups.
 
 A row is a response read in a context by a role. Tensors are kept in one table of named columns, so that cutting, joining,
 moving and poisoning a batch is the same few lines for every column there is or will be.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attune.core.errors import MissingField
 
-Axes = Literal["NT", "N", "P", "P2"]
+Axes = Literal["NT", "N", "NH", "P", "P2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,13 @@ COLUMNS: Mapping[str, Column] = {
     "old_logp": Column("NT", "frozen", "nats; log-probability under the weights that sampled the response"),
     "start_logp": Column("NT", "frozen", "nats; log-probability under the weights the run started from; logged, never trained on"),
     "logp": Column("NT", "output", "nats; log-probability under the policy"),
+    "entropy": Column("NT", "output", "nats; of the policy's distribution over the next token"),
+    "kl_ref": Column("NT", "output", "nats; exact divergence of the policy's distribution over the next token from the reference's"),
+    "kl_teacher": Column("NT", "output", "nats; divergence of a teacher's likeliest next tokens from the policy's, the others in one bucket"),
+    "expected": Column("NT", "output", "mean of a given number a token under the policy's distribution over the next token"),
+    "value": Column("NT", "output", "a value head's expectation before the token"),
     "reward": Column("N", "output", "a reward head's score of the whole response"),
+    "embedding": Column("NH", "output", "one vector for prompt and response together"),
 }
 """Every column attune knows. A column of another name travels as well, if Batch.extra_axes says what its axes are."""
 
@@ -72,7 +78,7 @@ class Batch:
         p = self.columns["pairs"].shape[0] if "pairs" in self.columns else None
         for name, column in self.columns.items():
             axes = self.axes(name)
-            shape = {"NT": (n, t), "N": (n,), "P": (p,), "P2": (p, 2)}[axes]
+            shape = {"NT": (n, t), "N": (n,), "NH": (n, column.shape[-1]), "P": (p,), "P2": (p, 2)}[axes]
             assert tuple(column.shape) == shape, f"column {name!r} has shape {tuple(column.shape)}; its axes {axes} say {shape}"
 
     def axes(self, name: str) -> Axes:

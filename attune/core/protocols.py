@@ -26,6 +26,34 @@ class Row:
     # index of the group that wrote the response; None: the same group
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What it takes to compute rows in one pass. Sizes of rows that share nothing add up to that of a pass over all of them."""
+
+    tokens: int
+    # that the pass computes, padding included
+    supervised: int
+    # tokens whose log-probability is read
+    longest: int
+    # tokens of the longest row, its prompt included
+    rows: int
+    reads: int
+    # pairs of tokens of which one attends to the other
+    padded: bool = False
+    # whether rows are padded to the longest of the pass; otherwise nothing is
+
+    def __add__(self, other: Size) -> Size:
+        rows, longest, padded = self.rows + other.rows, max(self.longest, other.longest), self.padded or other.padded
+        return Size(
+            tokens=rows * longest if padded else self.tokens + other.tokens,
+            supervised=self.supervised + other.supervised,
+            longest=longest,
+            rows=rows,
+            reads=self.reads + other.reads,
+            padded=padded,
+        )
+
+
 class Encoded(Protocol):
     """Rows as a policy wants them. Opaque to everybody else but for what is named here."""
 
@@ -54,12 +82,19 @@ class Policy(Protocol):
         """Returns response index -> why it cannot be trained on (over-long, empty, withheld); all others can."""
         ...
 
+    def size(self, groups: Sequence[Group], rows: Sequence[Row]) -> Size:
+        """Returns what a pass over these rows takes, without laying them out; it plans which rows are computed together."""
+        ...
+
     def collate(self, groups: Sequence[Group], rows: Sequence[Row]) -> Encoded:
         """Turns rows into what `outputs` takes."""
         ...
 
     def outputs(self, encoded: Encoded, wants: Collection[str]) -> Mapping[str, Tensor]:
-        """Returns the wanted output columns of core.batch.COLUMNS (`logp` [N,T], `reward` [N]), with gradient unless it is switched off.
+        """Returns the wanted output columns of core.batch.COLUMNS, as far as the policy offers them, with gradient unless it is switched off.
+
+        A language model offers `logp` and functionals of its distribution over the next token (`entropy`, `kl_ref`, `kl_teacher`,
+        `expected`), all [N,T], a reward model `reward` [N]; with a head for it `value` [N,T]; both `embedding` [N,H].
 
         Log-probabilities are float32 or wider whatever the weights are. Whether dropout acts is the module's train/eval mode.
         """

@@ -62,7 +62,7 @@ class Account:
 
     def reject(self, error: AttuneError, *, file: str, line: int | None, id: str | None = None) -> None:
         """Lists a record that cannot be used, with what `error` says about it."""
-        self.rejects.append(Finding(file=file, line=line, field=error.field, reason=_reason(error), id=id))
+        self.rejects.append(finding(error, file=file, line=line, id=id))
 
     def doubt(self, reason: str, *, file: str, line: int | None, field: str | None, id: str | None = None) -> None:
         """Lists something odd about a record that is used all the same."""
@@ -92,6 +92,7 @@ class Account:
         return f"{said}; {self.parsed} groups, {self.merged} of them joined to others, {self.groups} left"
 
 
-def _reason(error: AttuneError) -> str:
+def finding(error: AttuneError, *, file: str, line: int | None, id: str | None = None) -> Finding:
+    """Returns what `error` says about a record, with the record's place."""
     bare = AttuneError(error.message, value=error.value, allowed=error.allowed, mend=error.mend)
-    return str(bare)
+    return Finding(file=file, line=line, field=error.field, reason=str(bare), id=id)

@@ -106,18 +106,27 @@ def _opened(file: str) -> IO[bytes]:
 def _lines(stream: IO[bytes], file: str) -> Iterator[Row]:
     for number, raw in enumerate(stream, start=1):
         raw = raw.removeprefix(_BOM) if number == 1 else raw
-        if not raw.strip():
-            continue
-        try:
-            value = codec.loads(raw.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            found = raw[error.start : error.start + 8]
-            yield Row(file=file, line=number, record=None, error=RecordError(f"byte {error.start + 1} of the line is not UTF-8", value=found, allowed="UTF-8"))
-        except ValueError as error:
-            shown, allowed = raw[:200].decode("utf-8", "replace"), "one JSON object a line, or one array in a .json file"
-            yield Row(file=file, line=number, record=None, error=RecordError(f"the line is not JSON: {error}", value=shown, allowed=allowed))
-        else:
-            yield _row(value, file, number, raw)
+        if raw.strip():
+            yield decoded(raw, file, number)
+
+
+def decoded(raw: bytes, file: str, line: int) -> Row:
+    """Returns the record that a line of JSONL holds, or why it holds none.
+
+    Args:
+        raw: the line's bytes, without a byte order mark; a line end at the end does not matter.
+        file: its file's name.
+        line: its number there, 1-based.
+    """
+    try:
+        value = codec.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        found = raw[error.start : error.start + 8]
+        return Row(file=file, line=line, record=None, error=RecordError(f"byte {error.start + 1} of the line is not UTF-8", value=found, allowed="UTF-8"))
+    except ValueError as error:
+        shown, allowed = raw[:200].decode("utf-8", "replace"), "one JSON object a line, or one array in a .json file"
+        return Row(file=file, line=line, record=None, error=RecordError(f"the line is not JSON: {error}", value=shown, allowed=allowed))
+    return _row(value, file, line, raw)
 
 
 def _array(stream: IO[bytes], file: str) -> Iterator[Row]:

@@ -73,8 +73,8 @@ class Reading:
     def __iter__(self) -> Iterator[Group]:
         self.account = Account()
         for file in self.files:
-            parsed = self._parse(file, self.account)
-            for group in self._joined(parsed) if self._group_equal else parsed:
+            found = self._parse(file, self.account)
+            for group in self._joined(found) if self._group_equal else found:
                 self.account.groups += 1
                 yield group
         self.account.check(self._max_bad, end=True)
@@ -110,7 +110,7 @@ class Reading:
         used = account.used
         for row in stream:
             account.records += 1
-            groups, error = _groups(format, row)
+            groups, error = parsed(format, row)
             if error is not None:
                 _reject(account, row, error)
                 account.check(self._max_bad)
@@ -125,9 +125,9 @@ class Reading:
             account.check(0.0, end=True)
 
     def _joined(self, groups: Iterable[Group]) -> Iterator[Group]:
-        parsed = list(groups)
-        merged = merge(parsed)
-        self.account.merged += len(parsed) - len(merged)
+        found = list(groups)
+        merged = merge(found)
+        self.account.merged += len(found) - len(merged)
         return iter(unique(merged, self.account))
 
 
@@ -144,7 +144,7 @@ def read_table(path: str | Path) -> Iterator[Record]:
             yield row.record
 
 
-def _groups(format: Format, row: Row) -> tuple[Sequence[Group], AttuneError | None]:
+def parsed(format: Format, row: Row) -> tuple[Sequence[Group], AttuneError | None]:
     """Parses a row whole or not at all: returns its groups, or why there are none."""
     if row.record is None:
         return (), row.error

@@ -1,16 +1,14 @@
-"""Log-probabilities of given tokens from hidden states, without keeping the logits of a whole batch.
+"""Log-probabilities of given tokens: from hidden states without the logits of a whole batch, or from logits.
 
 Letters: M predicted tokens, H width of the model, V vocabulary.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-TILE_ELEMENTS = 1 << 24
-"""Logits that are kept at a time unless told otherwise: 64 MiB in float32."""
+from attune.ops.linear_head import LinearHead, Tiling
+from attune.ops.vocabulary import logits_rows, vocabulary_rows
 
 
 def token_logps(
@@ -21,14 +19,12 @@ def token_logps(
     *,
     softcap: float | None = None,
     scale: float = 1.0,
-    tile: int | None = None,
+    tiling: Tiling | None = None,
+    grad_into: Tensor | None = None,
 ) -> Tensor:
     """Scores each target under the distribution that a vocabulary head gives its hidden state.
 
         z = s (W h + b),   z <- c tanh(z / c) with a softcap c,   logp = z_target - log sum_v exp z_v
-
-    All of it is computed in float32, or in float64 where the inputs are. More than `tile` tokens are taken in tiles whose
-    logits are computed again in the backward pass, so memory does not grow with M times V.
 
     Args:
         hidden_MH: states that predict, one for each target.
@@ -37,24 +33,13 @@ def token_logps(
         bias_V: the head's bias, if it has one.
         softcap: c, in logits; None: none.
         scale: s.
-        tile: tokens per tile; None: as many as make TILE_ELEMENTS logits.
+        tiling, grad_into: see `vocabulary_rows`.
 
     Returns:
-        [M], nats.
+        [M], nats, in float32 or wider.
     """
-    if not len(target_M):
-        return hidden_MH.sum(-1, dtype=_wide(hidden_MH.dtype))  # [0], still tied to the graph
-    wide = _wide(torch.promote_types(hidden_MH.dtype, weight_VH.dtype))
-    weight_VH = weight_VH.to(wide)
-    bias_V = None if bias_V is None else bias_V.to(wide)
-    tile = tile or max(1, TILE_ELEMENTS // weight_VH.shape[0])
-    if len(target_M) <= tile:
-        return _tile_logps(hidden_MH, weight_VH, target_M, bias_V, softcap, scale)
-    parts = [
-        checkpoint(_tile_logps, hidden, weight_VH, target, bias_V, softcap, scale, use_reentrant=False, preserve_rng_state=False)
-        for hidden, target in zip(hidden_MH.split(tile), target_M.split(tile), strict=True)
-    ]
-    return torch.cat(parts)
+    head = LinearHead(hidden=hidden_MH, weight=weight_VH, bias=bias_V, softcap=softcap, scale=scale)
+    return vocabulary_rows(head, target_M, tiling=tiling, grad_into=grad_into)["logp"]
 
 
 def target_logps(logits_MV: Tensor, target_M: Tensor) -> Tensor:
@@ -67,18 +52,4 @@ def target_logps(logits_MV: Tensor, target_M: Tensor) -> Tensor:
     Returns:
         [M], nats.
     """
-    logits_MV = logits_MV.to(_wide(logits_MV.dtype))
-    return logits_MV.gather(-1, target_M[:, None]).squeeze(-1) - logits_MV.logsumexp(-1)
-
-
-def _tile_logps(hidden_MH: Tensor, weight_VH: Tensor, target_M: Tensor, bias_V: Tensor | None, softcap: float | None, scale: float) -> Tensor:
-    logits_MV = torch.nn.functional.linear(hidden_MH.to(weight_VH.dtype), weight_VH, bias_V)
-    if scale != 1.0:
-        logits_MV = logits_MV * scale
-    if softcap is not None:
-        logits_MV = softcap * torch.tanh(logits_MV / softcap)
-    return target_logps(logits_MV, target_M)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+    return logits_rows(logits_MV, target_M)["logp"]

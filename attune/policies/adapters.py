@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from attune.core.errors import AttuneError, ConfigError
+from attune.policies.folders import foreign, read_object
 
 _NEW = ("rank", "alpha", "dropout", "targets")
 _SAVED = ("path", "trainable")
@@ -66,14 +66,14 @@ def load_adapter(model: Any, folder: str, *, head: str = "lm", trainable: bool =
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not os.path.isfile(os.path.join(folder, name)):
             raise AttuneError("the folder holds no adapter in safetensors", file=folder, mend=f"{name} is missing")
-    with open(os.path.join(folder, "adapter_config.json"), encoding="utf-8") as file:
-        task = json.load(file).get("task_type")
+    task = read_object(os.path.join(folder, "adapter_config.json")).get("task_type")
     if task not in (None, _TASK[head]):
         mend = "train on from the merged model in place of the adapter"
         raise ConfigError("the adapter was trained for another head", file=folder, field="task_type", value=task, allowed=_TASK[head], mend=mend)
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, folder, is_trainable=trainable, use_safetensors=True)
+    with foreign("the adapter", folder, "model.adapter"):
+        return PeftModel.from_pretrained(model, folder, is_trainable=trainable, use_safetensors=True)
 
 
 def has_adapter(module: Any) -> bool:

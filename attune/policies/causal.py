@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attune.core.errors import AttuneError, ConfigError, MissingField
-from attune.core.protocols import Row
-from attune.core.record import Group, Prompt
+from attune.core.protocols import Row, Size
+from attune.core.record import Group, Prompt, Response
+from attune.ops.linear_head import Beside, LinearHead
 from attune.policies import adapters
-from attune.policies.heads import scalar_head, vocabulary_head
+from attune.policies.activations import leave
+from attune.policies.experts import Experts
+from attune.policies.folders import base_of_adapter, check_weights, foreign
+from attune.policies.generation import settled
+from attune.policies.heads import Reading, computed, read_value_head, scalar_head, value_head_apart, vocabulary_head
 from attune.policies.layouts import choose, states
 from attune.policies.packing import Layout, Line, Packed, pack
+from attune.policies.precision import check_compute, keep_packing, products, quantized
+from attune.policies.sharding import within
+from attune.policies.sizes import size_of
 from attune.policies.templates import Template, Tokens
+from attune.runs.directory import filling
+
+_KEPT_ROWS = 1024
+"""Tokenised rows that a policy remembers."""
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,6 +42,8 @@ class CausalPolicy:
         module: the model, with its adapter around it if it has one.
         template: how conversations become token ids; samplers use the same object, so ids agree.
         continued: whether its adapter was trained before; a new one changes nothing at the start.
+        reading: what it is compared with, and how rows are embedded.
+        experts: the routers of a mixture of experts, where they are balanced.
     """
 
     def __init__(
@@ -39,13 +52,14 @@ class CausalPolicy:
         tokenizer: Any,
         *,
         head: str = "lm",
-        layout: str = "grouped",
+        layout: str = "shared",
         chat: str = "auto",
         max_prompt_tokens: int | None = None,
         max_response_tokens: int | None = None,
         overlong: str = "drop",
         use_token_ids: bool = False,
         dropout: bool = False,
+        compute: str = "same",
     ) -> None:
         """Puts a model behind the protocol.
 
@@ -53,13 +67,14 @@ class CausalPolicy:
             model: a causal model, or a sequence classifier with one label; perhaps with a peft adapter around it.
             tokenizer: its tokenizer.
             head: "lm" for log-probabilities, "scalar" for rewards.
-            layout: "grouped" computes each prompt once where the model can take it; "plain" never does. The numbers are equal.
+            layout: "shared" computes each prompt once where the model can take it; "plain" never does. The numbers are equal.
             chat: see Template.
             max_prompt_tokens, max_response_tokens: limits; None: what the model's positions allow.
             overlong: what happens beyond them: "drop" leaves the response out with a reason, "cut" keeps the end of the prompt
                 and the beginning of the response.
             use_token_ids: see Template.
             dropout: whether dropout acts while training.
+            compute: "same": products in the type of the weights; "bfloat16": products of float32 weights in 16 bits (see products).
 
         Raises:
             ConfigError: an option that does not exist. AttuneError: a model that does not fit the head.
@@ -68,10 +83,14 @@ class CausalPolicy:
             raise ConfigError("no such head", field="head", value=head, allowed="'lm', 'scalar'")
         if overlong not in ("drop", "cut"):
             raise ConfigError("no such way with long rows", field="overlong", value=overlong, allowed="'drop', 'cut'")
+        check_compute(compute, model.dtype)
+        self.compute = compute
         self._module, self.template = model, Template(tokenizer, chat=chat, use_token_ids=use_token_ids)
         self.max_prompt_tokens, self.max_response_tokens, self.overlong = max_prompt_tokens, max_response_tokens, overlong
-        self.kind = head
+        self.kind, self.reading = head, Reading()
+        self._read_before: dict[tuple[int, int], tuple[Prompt, Response, Tokens]] = {}
         self.continued = False
+        self.experts: Experts | None = None
         with evaluating(model):
             if head == "scalar":
                 self.head: Any = scalar_head(self.model)
@@ -133,36 +152,52 @@ class CausalPolicy:
         reasons = {index: self._unfit(group, index) for index in range(len(group.responses))}
         return {index: reason for index, reason in reasons.items() if reason is not None}
 
+    def size(self, groups: Sequence[Group], rows: Sequence[Row]) -> Size:
+        """Returns what a pass over these rows takes."""
+        found = [self._read(groups, row) for row in rows]
+        return size_of(found, self.layout.of(found))
+
     def collate(self, groups: Sequence[Group], rows: Sequence[Row]) -> Packed:
         """Returns the rows as `outputs` takes them, on the model's device."""
-        found = []
-        for row in rows:
-            writer = groups[row.group if row.written_by is None else row.written_by]
-            found.append(self._cut(self.template.encode(groups[row.group].contexts[row.context], writer.responses[row.response])))
-            self._check_length(found[-1], groups[row.group], writer)
+        found = [self._read(groups, row) for row in rows]
         return pack(found, self.layout.of(found)).to(self.model.device)
 
     def outputs(self, encoded: Any, wants: Collection[str]) -> dict[str, Tensor]:
-        """Returns `logp` [N,T] (nats; 0 where not supervised) and `reward` [N], as wanted, in float32 or wider."""
-        offered = "logp" if self.kind == "lm" else "reward"
+        """Returns the wanted columns of core.batch.COLUMNS, as far as the head offers them, in float32 or wider; `reading` says what they are compared with."""
+        offered = self.head.offers(self.model)
         for name in wants:
-            if name != offered:
-                raise MissingField("this policy does not compute the column", field=name, allowed=offered, mend=f"its head is {self.kind!r}")
-        if not wants:
-            return {}
-        found = states(self.model, self.head, encoded)
-        if self.kind == "scalar":
-            return {"reward": self.head.rewards(self.model, found[encoded.last])}
-        logp_M = self.head.logps(self.model, found[encoded.predicting], encoded.targets)
-        logp_NT = torch.zeros(encoded.mask.shape, dtype=logp_M.dtype, device=logp_M.device)
-        return {"logp": logp_NT.masked_scatter(encoded.mask, logp_M)}
+            if name not in offered:
+                raise MissingField("this policy does not compute the column", field=name, allowed=", ".join(offered), mend=f"its head is {self.kind!r}")
+        beside = self.reading.beside(encoded, wants)
+        if self.experts is not None:
+            self.experts.begin(encoded)
+        with products(self.model.device, self.compute):
+            return within(self._module, self._computed, encoded, wants, beside) if wants else {}
+
+    def _computed(self, encoded: Any, wants: Collection[str], beside: Beside) -> dict[str, Tensor]:
+        """Base model and head in one call, inside of which a sharded module's weights are gathered."""
+        return computed(self.model, self.head, states(self.model, self.head, encoded), encoded, wants, beside, self.reading)
+
+    @torch.no_grad()
+    def fixed_rows(self, encoded: Any) -> LinearHead | Tensor:
+        """Returns the distributions over the next token where `encoded` predicts, without gradient, for another policy's `reading` to be compared with."""
+        with products(self.model.device, self.compute), evaluating(self.module):
+            found: LinearHead | Tensor = self.head.fixed(self.model, states(self.model, self.head, encoded)[encoded.predicting])
+            return found
 
     def save(self, folder: str) -> None:
-        """Writes model (or adapter), tokenizer and chat template, in safetensors and JSON."""
+        """Writes model (or adapter), tokenizer and chat template, in safetensors and JSON: all of their files, or none.
+
+        Raises:
+            RunError: the system refuses to write.
+        """
         if self.kind == "scalar":
             self._mark_padding()
-        self._module.save_pretrained(folder, safe_serialization=True)
-        self.tokenizer.save_pretrained(folder)
+        else:
+            self.model.generation_config = settled(self.model.generation_config, self.template)
+        with filling(Path(folder)) as aside, value_head_apart(self.model, str(aside)):
+            self._module.save_pretrained(str(aside), safe_serialization=True)
+            self.tokenizer.save_pretrained(str(aside))
 
     def _mark_padding(self) -> None:
         """Says which id is padding: a classifier of transformers reads its score at the last token that is no padding.
@@ -172,6 +207,19 @@ class CausalPolicy:
         """
         pad = self.tokenizer.pad_token_id
         self.model.config.get_text_config().pad_token_id = None if pad in self.template.stop_ids else pad
+
+    def _read(self, groups: Sequence[Group], row: Row) -> Tokens:
+        """Returns a row's ids; those of the last rows are kept, since a row is read to plan a pass and again to lay it out."""
+        writer = groups[row.group if row.written_by is None else row.written_by]
+        prompt, response = groups[row.group].contexts[row.context], writer.responses[row.response]
+        key = (id(prompt), id(response))
+        if key not in self._read_before:
+            found = self._cut(self.template.encode(prompt, response))
+            self._check_length(found, groups[row.group], writer)
+            if len(self._read_before) >= _KEPT_ROWS:
+                self._read_before.clear()
+            self._read_before[key] = (prompt, response, found)  # the record is held with its ids, so that no other takes its place in memory
+        return self._read_before[key][2]
 
     def _cut(self, tokens: Tokens) -> Tokens:
         if self.overlong == "drop":
@@ -221,7 +269,7 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
 def _probe(model: Any) -> Line:
     ids = (7 * torch.arange(8) + 3).remainder(model.config.get_text_config().vocab_size)
     row = Tokens(tuple(ids.tolist()), (0,), (True,), 0, 0)
-    return pack([row], "plain").to(model.device).lines[0]
+    return pack([row], "plain").to(model.device).line
 
 
 def load(
@@ -233,6 +281,8 @@ def load(
     trust_remote_code: bool = False,
     adapter: Mapping[str, Any] | None = None,
     new_head: bool = False,
+    quantize: str | None = None,
+    activations: str = "keep",
     **options: Any,
 ) -> CausalPolicy:
     """Reads a model and its tokenizer from a folder or from the hub, from safetensors only.
@@ -245,6 +295,8 @@ def load(
         trust_remote_code: whether code that lies beside the weights may run.
         adapter: see add_adapter; None: none, or the one in the folder.
         new_head: whether a language model's folder gets a reward head with random weights, to be trained; otherwise it is no reward model.
+        quantize: "nf4" or "int8" to hold the linear layers in few bits, frozen (see quantized); None: as they are.
+        activations: what the layers leave for the backward pass (see leave).
         options: the other options of CausalPolicy.
 
     Raises:
@@ -254,19 +306,18 @@ def load(
         raise ConfigError("no such type of weights", field="dtype", value=dtype, allowed=", ".join(DTYPES))
     if head not in ("lm", "scalar"):
         raise ConfigError("no such head", field="head", value=head, allowed="'lm', 'scalar'")
-    from safetensors import SafetensorError
+    if activations == "offload" and device == "cpu":
+        raise ConfigError("the model is on the CPU already", field="train.activations", value=activations, allowed="keep, recompute")
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    base = _base_of_adapter(path)
+    base = base_of_adapter(path)
     check_weights(base or path)
     auto: Any = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
     how = {"dtype": DTYPES[dtype], "use_safetensors": True, "trust_remote_code": trust_remote_code, "output_loading_info": True}
-    how |= {} if head == "lm" else {"num_labels": 1}
-    try:
+    how |= quantized(quantize, DTYPES[dtype], device) | ({} if head == "lm" else {"num_labels": 1})
+    with foreign("the model", path):
         tokenizer = _load_tokenizer(path, trust_remote_code=trust_remote_code)
         model, report = auto.from_pretrained(base or path, **how)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:  # absent, unknown, torn, or with code of its own
-        raise AttuneError(f"the model cannot be read: {str(error).strip()}", field="model", value=path) from error
     _check_missing(report["missing_keys"], path, head, new_head=new_head or base is not None)  # an adapter brings the head trained beside it
     if base is not None and adapter is not None:
         mend = "give the model below it and the adapter apart, or train on from the merged model"
@@ -275,7 +326,10 @@ def load(
         model = adapters.load_adapter(model, path, head=head)
     elif adapter is not None:
         model = adapters.add_adapter(model, adapter, head=head)
-    policy = CausalPolicy(model.to(device), tokenizer, head=head, **options)
+    keep_packing(model)
+    leave(model, activations)
+    read_value_head(model.get_base_model() if hasattr(model, "get_base_model") else model, path)
+    policy = CausalPolicy(model if quantize else model.to(device), tokenizer, head=head, **options)
     policy.continued = base is not None or "path" in (adapter or {})
     return policy
 
@@ -306,28 +360,3 @@ def _load_tokenizer(path: str, *, trust_remote_code: bool) -> Any:
             "the tokenizer wants to run code of its own", file=path, field="tokenizer_class", value=declared, mend="allow it with trust_remote_code"
         )
     return transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-
-
-def _base_of_adapter(path: str) -> str | None:
-    """Returns where the model of an adapter's folder lies; None where the path is no such folder."""
-    config = os.path.join(path, "adapter_config.json")
-    if not os.path.isfile(config):
-        return None
-    with open(config, encoding="utf-8") as file:
-        try:
-            return str(json.load(file)["base_model_name_or_path"])
-        except (ValueError, KeyError) as error:
-            raise AttuneError("the adapter does not say which model it belongs to", file=config, field="base_model_name_or_path") from error
-
-
-def check_weights(path: str) -> None:
-    """Raises AttuneError for a path that does not exist or holds pickled weights only; a hub id (owner/name) is left to transformers."""
-    if not os.path.isdir(path):
-        if os.path.exists(path) or path.startswith(("/", ".", "~")) or path.count("/") != 1:
-            raise AttuneError("there is no folder with a model", field="model", value=path, allowed="a folder, or a hub id such as owner/name")
-        return
-    names = os.listdir(path)
-    if not any(name.endswith(".safetensors") for name in names):
-        pickled = next((name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))), None)
-        mend = "a pickle can run code; save the model again in safetensors" if pickled else "the folder holds no weights"
-        raise AttuneError("only safetensors are read", file=os.path.join(path, pickled or ""), field="model", mend=mend)

@@ -1,18 +1,19 @@
-"""How rows are laid out for a model: plain (each row alone, padded on the right) or grouped (each prompt once, nothing padded).
+"""How rows are laid out for a model: plain (each row alone, padded on the right) or shared (what rows have in common once, nothing padded).
 
 Letters: N rows, T steps, R rows of a line, L tokens of a line, M supervised tokens.
 
-Both layouts give one log-probability to one token. In the grouped layout whole prompts with their responses stand behind each
-other on a line; a response sees its prompt and itself, positions go on from the prompt's end in each response, and the first
-token of a response is predicted at the prompt's last position.
+Both layouts give one log-probability to one token. In the shared layout rows make trees: rows that begin with the same tokens (a prompt's
+responses, turns of one conversation, branches of one response, prompts behind one system prompt) share them, whatever they are called, and the trees
+stand behind each other on one line, each depth first. A token sees its ancestors and itself, positions count along a row, and the first token
+of a branch is predicted at the last position of what it branches off.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -20,12 +21,10 @@ from torch import Tensor
 
 from attune.policies.templates import Tokens
 
-Layout = Literal["grouped", "plain"]
+Layout = Literal["shared", "plain"]
 
-LINE_TOKENS = 512
-"""Tokens on a grouped line, which costs the square of them in its mask; a prompt with more than that has a line of its own."""
-
-_NONE = -1  # the segment of padding, the parent of a prompt
+SHARED_TOKENS = 8
+"""Tokens that rows must have in common to share them: a branch costs a further piece of attention in each layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,34 +33,26 @@ class Line:
 
     layout: Layout
     ids: Tensor
-    # [R,L] long
+    # [R,L] long; R = 1 in the shared layout
     positions: Tensor
     # [R,L] long
-    segment: Tensor
-    # [R,L] long; which prompt or response of the line a token belongs to; -1: padding
-    parent: Tensor
-    # [R,L] long; the segment of the prompt that a response reads; -1: none
+    sight: Tensor
+    # [R,L] long; shared: the place on the line up to which later tokens see this one; plain: 1 for a token, 0 for padding
 
-    def attention(self, dtype: torch.dtype) -> Tensor:
-        """Returns what transformers takes: [R,L] with 1 for a token (plain), or an additive [1,1,L,L] mask (grouped)."""
-        if self.layout == "plain":
-            return (self.segment != _NONE).long()
-        index = torch.arange(self.ids.shape[1], device=self.ids.device)
-        segment, parent = self.segment[0], self.parent[0]
-        itself = (segment[:, None] == segment[None, :]) & (index[:, None] >= index[None, :])
-        sees = itself | (parent[:, None] == segment[None, :])
-        return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill(~sees, torch.finfo(dtype).min)[None, None]
+    def attention(self) -> Tensor:
+        """Returns what transformers takes: [R,L] (plain), or [1,1,2,L] with sights and positions, for policies.attention."""
+        return self.sight if self.layout == "plain" else torch.stack([self.sight, self.positions], 1)[None]
 
     def to(self, device: torch.device) -> Line:
         """Returns the line on a device."""
-        return replace(self, ids=self.ids.to(device), positions=self.positions.to(device), segment=self.segment.to(device), parent=self.parent.to(device))
+        return replace(self, ids=self.ids.to(device), positions=self.positions.to(device), sight=self.sight.to(device))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """Rows as a causal policy wants them (core.protocols.Encoded). Flat indices count through the lines, one behind the other."""
+    """Rows as a causal policy wants them (core.protocols.Encoded). Flat indices count through the line, row by row."""
 
-    lines: tuple[Line, ...]
+    line: Line
     mask: Tensor
     # [N,T] bool, supervised steps
     keys: tuple[str, ...]
@@ -78,39 +69,44 @@ class Packed:
     def to(self, device: torch.device) -> Packed:
         """Returns the rows on a device."""
         moved = {name: getattr(self, name).to(device) for name in ("mask", "predicting", "targets", "last")}
-        return replace(self, lines=tuple(line.to(device) for line in self.lines), **moved)
+        return replace(self, line=self.line.to(device), **moved)
 
 
-def pack(rows: Sequence[Tokens], layout: Layout, *, line_tokens: int = LINE_TOKENS) -> Packed:
+def pack(rows: Sequence[Tokens], layout: Layout) -> Packed:
     """Lays rows out.
 
     Args:
         rows: N rows with at least one prompt token and one response token each.
         layout: which of the two.
-        line_tokens: where a grouped line ends.
 
     Returns:
         The rows on the CPU.
     """
     assert rows and all(row.prompt_ids and row.response_ids for row in rows), "a row has a prompt and a response"
-    lines, prompt_last, response_first = _plain(rows) if layout == "plain" else _grouped(rows, line_tokens)
+    texts = [row.prompt_ids + row.response_ids for row in rows]
+    line, places = _plain(texts) if layout == "plain" else _shared(texts)
     mask = torch.zeros(len(rows), max(len(row.response_ids) for row in rows), dtype=torch.bool)
     predicting, targets = [], []
-    for n, row in enumerate(rows):
-        mask[n, : len(row.supervised)] = torch.tensor(row.supervised)
-        for step, (token, wanted) in enumerate(zip(row.response_ids, row.supervised, strict=True)):
-            if wanted:
-                predicting.append(response_first[n] + step - 1 if step else prompt_last[n])
-                targets.append(token)
+    for n, (row, place) in enumerate(zip(rows, places, strict=True)):
+        supervised = torch.tensor(row.supervised)
+        mask[n, : len(supervised)] = supervised
+        first = len(row.prompt_ids)
+        predicting.append(place[first - 1 : -1][supervised])
+        targets.append(torch.tensor(row.response_ids)[supervised])
     return Packed(
-        lines=tuple(lines),
+        line=line,
         mask=mask,
         keys=tuple(row_key(row) for row in rows),
-        num_tokens=sum(line.ids.numel() for line in lines),
-        predicting=torch.tensor(predicting, dtype=torch.long),
-        targets=torch.tensor(targets, dtype=torch.long),
-        last=torch.tensor([first + len(row.response_ids) - 1 for first, row in zip(response_first, rows, strict=True)]),
+        num_tokens=line.ids.numel(),
+        predicting=torch.cat(predicting),
+        targets=torch.cat(targets),
+        last=torch.stack([place[-1] for place in places]),
     )
+
+
+def segments(rows: Sequence[Tokens]) -> list[tuple[int, int]]:
+    """Returns what the shared layout of these rows computes: for each segment the position of its first token, and the one behind its last."""
+    return [(start, stop) for _, start, stop, _ in _segments([row.prompt_ids + row.response_ids for row in rows])]
 
 
 def row_key(row: Tokens) -> str:
@@ -119,56 +115,75 @@ def row_key(row: Tokens) -> str:
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-def _plain(rows: Sequence[Tokens]) -> tuple[list[Line], list[int], list[int]]:
-    length = max(len(row.prompt_ids) + len(row.response_ids) for row in rows)
-    ids = torch.zeros(len(rows), length, dtype=torch.long)
-    segment = torch.full_like(ids, _NONE)
-    prompt_last, response_first = [], []
-    for n, row in enumerate(rows):
-        both = row.prompt_ids + row.response_ids
-        ids[n, : len(both)] = torch.tensor(both)
-        segment[n, : len(both)] = n
-        prompt_last.append(n * length + len(row.prompt_ids) - 1)
-        response_first.append(prompt_last[-1] + 1)
-    positions = torch.arange(length).expand_as(ids) * (segment != _NONE)
-    return [Line(layout="plain", ids=ids, positions=positions, segment=segment, parent=torch.full_like(ids, _NONE))], prompt_last, response_first
+def _plain(texts: Sequence[tuple[int, ...]]) -> tuple[Line, list[Tensor]]:
+    """Returns the line, and for each row the flat indices of its tokens."""
+    length = max(map(len, texts))
+    ids = torch.zeros(len(texts), length, dtype=torch.long)
+    sight = torch.zeros_like(ids)
+    for n, text in enumerate(texts):
+        ids[n, : len(text)] = torch.tensor(text)
+        sight[n, : len(text)] = 1
+    places = [torch.arange(n * length, n * length + len(text)) for n, text in enumerate(texts)]
+    return Line(layout="plain", ids=ids, positions=torch.arange(length).expand_as(ids) * sight, sight=sight), places
 
 
-def _grouped(rows: Sequence[Tokens], line_tokens: int) -> tuple[list[Line], list[int], list[int]]:
-    families: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
-    for row in rows:  # dictionaries as ordered sets: equal prompts, and equal responses to one, are computed once
-        families.setdefault(row.prompt_ids, {})[row.response_ids] = None
-    lines: list[list[tuple[int, ...]]] = []
-    room = 0
-    for prompt, responses in families.items():
-        size = len(prompt) + sum(map(len, responses))
-        if size > room:
-            lines.append([])
-            room = line_tokens
-        lines[-1].append(prompt)
-        room -= size
-    made, offset = [], 0
-    ends: dict[tuple[int, ...], int] = {}
-    starts: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-    for prompts in lines:
-        pieces: list[tuple[tuple[int, ...], int, int]] = []  # ids, position of the first, parent
-        for prompt in prompts:
-            number = len(pieces)
-            pieces += [(prompt, 0, _NONE), *((response, len(prompt), number) for response in families[prompt])]
-            heads = list(accumulate((len(ids) for ids, _, _ in pieces[number:]), initial=offset))
-            ends[prompt] = heads[1] - 1
-            starts.update({(prompt, response): head for response, head in zip(families[prompt], heads[1:], strict=False)})
-            offset = heads[-1]
-        made.append(_line(pieces))
-    return made, [ends[row.prompt_ids] for row in rows], [starts[row.prompt_ids, row.response_ids] for row in rows]
+def _shared(texts: Sequence[tuple[int, ...]]) -> tuple[Line, list[Tensor]]:
+    """Returns the line, and for each row the flat indices of its tokens."""
+    ids, positions, sight, length = [], [], [], 0
+    places: dict[tuple[int, ...], list[Tensor]] = {text: [] for text in texts}
+    ends: list[tuple[int, int]] = []  # of the segments whose sight is still open: where they begin, and their size
+    for under, start, stop, closing in _segments(texts):
+        ids.append(torch.tensor(under[0][start:stop]))
+        positions.append(torch.arange(start, stop))
+        for text in under:
+            places[text].append(torch.arange(length, length + stop - start))
+        ends.append((length, stop - start))
+        length += stop - start
+        for _ in range(closing):
+            begin, size = ends.pop()
+            sight.append((begin, torch.full((size,), length)))
+    line_sight = torch.cat([part for _, part in sorted(sight, key=lambda one: one[0])])
+    line = Line(layout="shared", ids=torch.cat(ids)[None], positions=torch.cat(positions)[None], sight=line_sight[None])
+    whole = {text: torch.cat(place) for text, place in places.items()}
+    return line, [whole[text] for text in texts]
 
 
-def _line(pieces: Sequence[tuple[tuple[int, ...], int, int]]) -> Line:
-    lengths = torch.tensor([len(ids) for ids, _, _ in pieces])
-    return Line(
-        layout="grouped",
-        ids=torch.tensor([token for ids, _, _ in pieces for token in ids])[None],
-        positions=torch.cat([torch.arange(len(ids)) + first for ids, first, _ in pieces])[None],
-        segment=torch.arange(len(pieces)).repeat_interleave(lengths)[None],
-        parent=torch.tensor([parent for _, _, parent in pieces]).repeat_interleave(lengths)[None],
-    )
+def _segments(texts: Sequence[tuple[int, ...]]) -> Iterator[tuple[Sequence[tuple[int, ...]], int, int, int]]:
+    """Yields the segments of the trees that rows make, depth first: rows under it, first position, end, and how many segments end with it.
+
+    Among rows in the order of their tokens, those that begin alike are neighbours.
+    """
+    order = sorted(set(texts))
+    common = [0, *(_common(one, other) for one, other in pairwise(order))]
+    yield from _branches(order, common, 0, len(order), 0, 0)
+
+
+def _branches(
+    order: Sequence[tuple[int, ...]], common: Sequence[int], first: int, end: int, depth: int, closing: int
+) -> Iterator[tuple[Sequence[tuple[int, ...]], int, int, int]]:
+    """Yields the segments of order[first:end] from position `depth` on; the last one ends `closing` further ones.
+
+    Args:
+        common: tokens that a row of the order shares with the one before it.
+    """
+    shared = min(common[first + 1 : end], default=len(order[first]))
+    if shared - depth >= SHARED_TOKENS or end - first == 1:
+        rest = first + (len(order[first]) == shared)  # a row that ends here comes first
+        yield order[first:end], depth, shared, (closing + 1 if rest == end else 0)
+        depth, closing, first = shared, closing + 1, rest
+    cuts = [place for place in range(first + 1, end) if common[place] <= shared]
+    for start, stop in zip([first, *cuts], [*cuts, end], strict=True):
+        if start < stop:
+            yield from _branches(order, common, start, stop, depth, closing if stop == end else 0)
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Returns how many tokens two rows begin with alike."""
+    size = min(len(one), len(other))
+    if one[:size] == other[:size]:
+        return size
+    low, high = 0, size  # alike up to `low`, not up to `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle)
+    return low

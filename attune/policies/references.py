@@ -1,28 +1,28 @@
-"""What a policy is compared with: a frozen copy, the model under its adapter, the adapter as it was loaded; and their cache.
+"""What a policy is compared with: itself as it was, the model under its adapter, another model; each row computed once.
 
 Letters: N rows, T steps.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
-from attune.core.errors import AttuneError
+from attune.core.errors import ConfigError
 from attune.core.protocols import Encoded
 from attune.policies import adapters
 from attune.policies.causal import CausalPolicy, evaluating
-
-SHARD_ROWS = 4096
-"""Rows after which a cache writes what is new."""
+from attune.policies.fingerprint import fingerprint
+from attune.policies.reference_cache import Store
 
 
 class Reference(Protocol):
@@ -41,7 +41,7 @@ class Reference(Protocol):
 class ModelReference:
     """Log-probabilities under a policy's weights as a switch leaves them."""
 
-    def __init__(self, policy: CausalPolicy, switch: Callable[[], AbstractContextManager[None]], *, adapter: bool) -> None:
+    def __init__(self, policy: CausalPolicy, switch: Callable[[], AbstractContextManager[None]], *, adapter: bool = True) -> None:
         self._policy, self._switch, self._adapter = policy, switch, adapter
 
     @cached_property
@@ -56,14 +56,18 @@ class ModelReference:
 
 
 def as_it_is(policy: CausalPolicy) -> ModelReference:
-    """Returns the policy's own weights, whatever they are when asked: its start, for whoever asks before the first update."""
-    return ModelReference(policy, nullcontext, adapter=True)
+    """Returns a policy's own weights, whatever they are when asked: its start, for whoever asks before the first update; another model, which never learns."""
+    return ModelReference(policy, nullcontext)
 
 
-def frozen_copy(policy: CausalPolicy) -> ModelReference:
-    """Returns the policy as it is now, in weights of its own. With an adapter, `adapter_off` needs no second model."""
-    module = copy.deepcopy(policy.module).requires_grad_(False)
-    return ModelReference(policy.with_module(module), nullcontext, adapter=True)
+def as_now(policy: CausalPolicy) -> ModelReference:
+    """Returns the policy with its weights of now, whatever they become: those that learn are kept a second time, and put in their place while it is asked."""
+    return with_weights(policy, {name: parameter.detach().clone() for name, parameter in learning(policy.module).items()})
+
+
+def with_weights(policy: CausalPolicy, weights: Mapping[str, Tensor]) -> ModelReference:
+    """Returns the policy with other values of the named weights."""
+    return ModelReference(policy, lambda: exchanged(policy.module, weights))
 
 
 def adapter_off(policy: CausalPolicy) -> ModelReference:
@@ -75,105 +79,135 @@ def adapter_off(policy: CausalPolicy) -> ModelReference:
 def adapter_as_loaded(policy: CausalPolicy) -> ModelReference:
     """Returns the policy with its adapter's weights of now, whatever they become; raises ConfigError where there is no adapter."""
     adapters.check_adapter(policy)
-    parameters = adapters.adapter_parameters(policy.module)
-    loaded = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-
-    @contextmanager
-    def switch() -> Any:
-        current = {name: parameter.data for name, parameter in parameters.items()}
-        try:
-            for name, parameter in parameters.items():
-                parameter.data = loaded[name]
-            yield
-        finally:
-            for name, parameter in parameters.items():
-                parameter.data = current[name]
-
-    return ModelReference(policy, switch, adapter=True)
+    return as_now(policy)
 
 
-def cached(reference: Reference, *, folder: str | None = None, identity: str | None = None) -> CachedReference:
+def other_model(policy: CausalPolicy, other: CausalPolicy) -> ModelReference:
+    """Returns another model, which reads the rows that `policy` encodes.
+
+    Raises:
+        ConfigError: it has other tokens, or cannot take the policy's layout.
+    """
+    if other.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise ConfigError("the reference's tokenizer has another vocabulary than the policy's", field="reference.path", allowed="a model with the same tokens")
+    if (other.layout_used, other.layout.window) != (policy.layout_used, policy.layout.window):
+        raise ConfigError(
+            "the reference takes its rows in another layout than the policy",
+            field="reference.path",
+            value=f"{other.layout_used}, window {other.layout.window}",
+            allowed=f"{policy.layout_used}, window {policy.layout.window}",
+            mend="set model.layout=plain",
+        )
+    other.template = policy.template
+    return as_it_is(other)
+
+
+def learning(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Returns the weights that learn, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+@contextmanager
+def exchanged(module: torch.nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside the block the named weights have other values; after it their own again, and what was computed with them keeps its gradient.
+
+    Args:
+        module: whose weights they are.
+        values: name -> a tensor of the weight's shape; one of another type is rounded to the weight's.
+    """
+    parameters = {name: parameter for name, parameter in module.named_parameters() if name in values}
+    assert parameters.keys() == values.keys(), "a value for a weight that the model does not have"
+    held = {name: _value(parameter) for name, parameter in parameters.items()}
+    try:
+        for name, parameter in parameters.items():
+            _put(parameter, values[name].detach())
+        _regather(module)
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            _put(parameter, held[name])
+        _regather(module)
+
+
+def _value(parameter: Tensor) -> Tensor:
+    """Returns what brings a weight back: its memory, or a copy where the memory itself must be written."""
+    return parameter.detach().clone() if isinstance(parameter, DTensor) else parameter.data
+
+
+def _put(parameter: Tensor, value: Tensor) -> None:
+    """Gives a weight a value. FSDP gathers from memory of its own, which is written; any other weight is pointed elsewhere."""
+    if isinstance(parameter, DTensor):
+        with torch.no_grad():
+            parameter.copy_(value)
+    else:
+        parameter.data = value.to(parameter.dtype)
+
+
+def _regather(module: torch.nn.Module) -> None:
+    """Lets go of the whole weights that FSDP holds from the last pass; the next one gathers them again."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+
+
+def cached(reference: Reference, *, folder: str | None = None, identity: str | None = None, say: Callable[[str], None] = lambda note: None) -> CachedReference:
     """Returns the reference with each row computed once.
 
     Args:
         reference: whose weights do not change.
-        folder: where the numbers are kept for later runs; None: in memory only.
+        folder: where the numbers are kept for later runs and other processes; None: in memory only.
         identity: whose numbers they are; None: the reference's own content hash.
+        say: told of what could not be read and is computed again.
     """
-    return CachedReference(reference, folder, reference.identity if identity is None else identity)
+    return CachedReference(reference, folder, reference.identity if identity is None else identity, say)
 
 
 class CachedReference:
     """A reference that keeps what it computed, by the content of a row and never by its place in the data."""
 
-    def __init__(self, reference: Reference, folder: str | None, identity: str) -> None:
+    def __init__(self, reference: Reference, folder: str | None, identity: str, say: Callable[[str], None]) -> None:
         self._reference, self.identity = reference, identity
-        self._rows: dict[str, Tensor] = {}
-        self._new: list[str] = []
-        self._folder = None if folder is None else os.path.join(folder, hashlib.sha256(identity.encode()).hexdigest()[:16])
-        self._read()
+        place = None if folder is None else Path(folder) / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self.store = Store(place, identity, say)
+
+    def read(self, encoded: Encoded) -> Tensor | None:
+        """Returns [N,T] nats, or None where a row has not been seen or is damaged."""
+        found: dict[str, Tensor] = {}
+        for key in dict.fromkeys(encoded.keys):
+            logp = self.store.get(key)
+            if logp is None:
+                return None
+            found[key] = logp
+        return laid_out(encoded, found)
 
     def logp(self, encoded: Encoded) -> Tensor:
         """Returns [N,T] nats, computed only if a row of these has not been seen."""
-        if any(key not in self._rows for key in encoded.keys):
-            self._keep(encoded, self._reference.logp(encoded).cpu())
-        logp_M = torch.cat([self._rows[key] for key in encoded.keys]).to(encoded.mask.device)
-        return torch.zeros(encoded.mask.shape, dtype=logp_M.dtype, device=logp_M.device).masked_scatter(encoded.mask, logp_M)
+        found = self.read(encoded)
+        if found is not None:
+            return found
+        computed = rows_of(encoded, self._reference.logp(encoded))
+        self.keep(computed)
+        kept = {key: self.store.get(key) for key in computed}  # the first value of a row is the one that everybody reads
+        return laid_out(encoded, {key: computed[key] if logp is None else logp for key, logp in kept.items()})
+
+    def keep(self, rows: Mapping[str, Tensor]) -> None:
+        """Keeps rows by key, but for those that are there."""
+        for key, logp in rows.items():
+            if key not in self.store:
+                self.store.put(key, logp)
 
     def flush(self) -> None:
-        """Writes the rows that are new since the last time into a shard of their own; without a folder, nothing."""
-        if self._folder is None or not self._new:
-            return
-        from safetensors.torch import save_file
-
-        os.makedirs(self._folder, exist_ok=True)
-        name = hashlib.sha256("".join(sorted(self._new)).encode()).hexdigest()[:32]
-        path = os.path.join(self._folder, f"{name}.safetensors")
-        aside = f"{path}.{os.getpid()}.tmp"
-        save_file({key: self._rows[key] for key in self._new}, aside, metadata={"identity": self.identity})
-        os.replace(aside, path)
-        self._new = []
-
-    def _keep(self, encoded: Encoded, logp_NT: Tensor) -> None:
-        mask_NT = encoded.mask.cpu()
-        for key, logp_T, mask_T in zip(encoded.keys, logp_NT, mask_NT, strict=True):
-            if key not in self._rows:
-                self._rows[key] = logp_T[mask_T].clone()
-                self._new.append(key)
-        if len(self._new) >= SHARD_ROWS:
-            self.flush()
-
-    def _read(self) -> None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        for name in sorted(os.listdir(self._folder)) if self._folder is not None and os.path.isdir(self._folder) else ():
-            if not name.endswith(".safetensors"):
-                continue
-            path = os.path.join(str(self._folder), name)
-            try:
-                self._rows.update(load_file(path))
-            except SafetensorError as error:
-                raise AttuneError(
-                    f"a shard of cached log-probabilities cannot be read: {error}", file=path, mend="delete it; it will be computed again"
-                ) from error
+        """Writes the rows that are new since the last time; without a folder, nothing."""
+        self.store.flush()
 
 
-def fingerprint(policy: CausalPolicy, *, adapter: bool = True) -> str:
-    """Returns a content hash of what decides a policy's numbers: weights and their types, chat template, layout.
-
-    Args:
-        policy: whose weights are read.
-        adapter: whether its adapter's weights count; without them the hash is that of the model alone.
-    """
-    digest = hashlib.sha256(f"{policy.tokenizer.chat_template}|{policy.template.chat}|{policy.layout_used}".encode())
-    for name, tensor in sorted(_named(policy.module.state_dict(), adapter=adapter)):
-        digest.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def rows_of(encoded: Encoded, logp_NT: Tensor) -> dict[str, Tensor]:
+    """Returns key -> the numbers at the supervised steps of its row, on the CPU."""
+    mask_NT, said_NT = encoded.mask.cpu(), logp_NT.detach().cpu()
+    return {key: logp_T[mask_T].clone() for key, logp_T, mask_T in zip(encoded.keys, said_NT, mask_NT, strict=True)}
 
 
-def _named(weights: dict[str, Tensor], *, adapter: bool) -> Sequence[tuple[str, Tensor]]:
-    """Returns the weights under the names they have without peft around the model."""
-    kept = {name: tensor for name, tensor in weights.items() if adapter or not adapters.is_adapter_name(name)}
-    return [(name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".original_module.", "."), tensor) for name, tensor in kept.items()]
+def laid_out(encoded: Encoded, rows: Mapping[str, Tensor]) -> Tensor:
+    """Returns [N,T], the numbers of rows by key where they are supervised, 0 elsewhere: the inverse of `rows_of`."""
+    logp_M = torch.cat([rows[key] for key in encoded.keys]).to(encoded.mask.device)
+    return torch.zeros(encoded.mask.shape, dtype=logp_M.dtype, device=logp_M.device).masked_scatter(encoded.mask, logp_M)

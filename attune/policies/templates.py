@@ -244,7 +244,7 @@ class Template:
             return str(
                 self.tokenizer.apply_chat_template(turns, tools=[dict(tool) for tool in offer.tools] or None, tokenize=False, **{**offer.options, **how})
             )
-        except (TemplateError, TypeError, ValueError, KeyError) as error:  # a template is a program of somebody else
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:  # somebody else's program
             raise AttuneError(f"the chat template refuses the conversation: {error}", field="chat_template") from error
 
     def _plain_ids(self, text: str) -> list[int]:

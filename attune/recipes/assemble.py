@@ -16,6 +16,8 @@ from attune.core.signal import Signal, joined
 from attune.core.spec import check_params, method, module, modules
 from attune.data.account import Account
 from attune.data.files import find
+from attune.data.formats import attune_native
+from attune.data.indexed import Indexed, Together
 from attune.data.mix import mix
 from attune.data.read import read
 from attune.data.split import split
@@ -51,10 +53,12 @@ def check_places(recipe: Recipe) -> None:
     Raises:
         AttuneError: names the path.
     """
-    from attune.policies.causal import check_weights
+    from attune.policies.folders import check_weights
 
     for stage in recipe.stages:
         models = [stage.model.path, *((stage.evaluate.baseline, stage.evaluate.reward) if stage.evaluate else ())]
+        if stage.reference.path is not None and not (Path(stage.reference.path) / "state.json").is_file():  # of a checkpoint
+            models.append(stage.reference.path)
         for path in models:
             if not path.startswith("stage:") and not (Path(path) / "adapter_config.json").is_file():
                 check_weights(path)
@@ -143,32 +147,93 @@ def feedback_of(data: DataConfig, *, seed: int) -> Feedback:
     return Feedback(parts["train"], parts["eval"], train, None)
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Records to train on that are read when they are needed, groups held out where sources are named for it, and where the rest went."""
+
+    records: Together
+    held_out: list[Group] | None
+    # None: a share of the records is to be held out
+    sources: list[str]
+    eval_sources: list[str]
+    num_records: int
+    # in the training sources
+    left_out: Mapping[str, int]
+    # reason -> records that are not handed on
+
+
+def open_sources(data: DataConfig, *, seed: int, folder: Path | None) -> Opened:
+    """Opens a stage's data for streaming; where sources have weights, of each the first so many records that the proportions hold.
+
+    Args:
+        data: the section.
+        seed: of the mixture of evaluation sources.
+        folder: where the indices of the files are kept; None: nowhere.
+
+    Raises:
+        ConfigError: a source in another format than attune's own. FormatError: see `attune.data.indexed.Indexed`.
+    """
+    weights = _weights(data.train)
+    parts: dict[str, Indexed] = {}
+    for number, source in enumerate(data.train):
+        if source.format not in (None, attune_native.FORMAT.name):
+            own, mend = attune_native.FORMAT.name, "`attune data prepare FILES --out NAME.jsonl` writes it"
+            raise ConfigError("streaming reads attune's own format", field="data.train.format", value=source.format, allowed=own, mend=mend)
+        parts[source.path] = Indexed(source.path, folder=folder, id_prefix=f"{number}/" if len(data.train) > 1 else "")
+    num_kept = {path: min(len(part), data.limit or len(part)) for path, part in parts.items()}
+    unit = min(num_kept[path] / weight for path, weight in weights.items()) if weights else None
+    num_used = {path: num if unit is None else max(1, int(unit * weights[path] + 1e-9)) for path, num in num_kept.items()}
+    num_records = sum(map(len, parts.values()))
+    eval_sources = read_sources(data.eval, max_bad=data.max_bad, limit=data.limit, seed=seed) if data.eval is not None else None
+    return Opened(
+        records=Together([(part, num_used[path]) for path, part in parts.items()]),
+        held_out=None if eval_sources is None else eval_sources.groups,
+        sources=list(parts),
+        eval_sources=[] if eval_sources is None else list(eval_sources.accounts),
+        num_records=num_records,
+        left_out=_left_out(num_records, sum(num_kept.values()), sum(num_used.values())),
+    )
+
+
 def read_sources(sources: Sequence[SourceConfig], *, max_bad: float, limit: int | None, seed: int) -> Sources:
     """Returns the groups of all sources, mixed by weight where weights are given; what is not handed on is counted."""
+    weights = _weights(sources)
     found: dict[str, list[Group]] = {}
     accounts: dict[str, Account] = {}
     for number, source in enumerate(sources):
-        if source.path in found:
-            raise ConfigError("a source is named twice", field="data", value=source.path, mend="give it one weight")
         reading = read(source.path, format=source.format, max_bad=max_bad, id_prefix=f"{number}/" if len(sources) > 1 else "")
         found[source.path], accounts[source.path] = list(reading), reading.account
     num_read = sum(map(len, found.values()))
     found = {path: groups[:limit] for path, groups in found.items()}
-    num_kept = sum(map(len, found.values()))
+    groups = list(mix(found, weights, when_exhausted="stop", seed=seed)) if weights else [group for groups in found.values() for group in groups]
+    return Sources(groups, accounts, _left_out(num_read, sum(map(len, found.values())), len(groups)))
+
+
+def _weights(sources: Sequence[SourceConfig]) -> dict[str, float]:
+    """Returns path -> weight of a mixture; empty where every source is used whole. Raises ConfigError for what is neither."""
+    paths = [source.path for source in sources]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ConfigError("a source is named twice", field="data", value=path, mend="give it one weight")
     weights = {source.path: source.weight for source in sources if source.weight}
     if weights and len(weights) < len(sources):
         raise ConfigError("either every source has a weight or none", field="data", value=[source.weight for source in sources])
-    groups = list(mix(found, weights, when_exhausted="stop", seed=seed)) if weights else [group for groups in found.values() for group in groups]
-    left_out = {"group: beyond data.limit": num_read - num_kept, "group: left over when the mixture ended": num_kept - len(groups)}
-    return Sources(groups, accounts, {reason: num for reason, num in left_out.items() if num})
+    return weights
 
 
-def load_model(config: ModelConfig, *, path: str, **options: Any) -> CausalPolicy:
+def _left_out(num_read: int, num_kept: int, num_used: int) -> dict[str, int]:
+    """Returns reason -> groups that were read and not handed on."""
+    said = {"group: beyond data.limit": num_read - num_kept, "group: left over when the mixture ended": num_kept - num_used}
+    return {reason: num for reason, num in said.items() if num}
+
+
+def load_model(config: ModelConfig, *, path: str, device: str | None = None, **options: Any) -> CausalPolicy:
     """Returns the policy that a model section describes, its weights from `path` (stages resolved), on a GPU where there is one.
 
     Args:
         config: the section.
         path: a folder or hub id.
+        device: where it goes; None: a GPU where there is one.
         options: other options of policies.causal.load (dropout, new_head, use_token_ids).
     """
     import torch
@@ -189,8 +254,10 @@ def load_model(config: ModelConfig, *, path: str, **options: Any) -> CausalPolic
     return load(
         path,
         dtype=config.dtype,
+        compute=config.compute,
+        quantize=config.quantize,
         head=config.head,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         trust_remote_code=config.trust_remote_code,
         adapter=adapter,
         layout=config.layout,

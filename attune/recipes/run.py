@@ -16,8 +16,9 @@ from attune.recipes.evaluate_stage import evaluate_stage
 from attune.recipes.progress import Watcher
 from attune.recipes.train_stage import train_stage, trained
 from attune.report.build import build
-from attune.runs.directory import RunDirectory, write_atomic
+from attune.runs.directory import RunDirectory, sweep
 from attune.runs.provenance import now, provenance
+from attune.training.distributed import join
 
 SHIPPED = Path(__file__).parent / "yaml"
 """Recipes that come with attune; `attune run dpo` finds them by name."""
@@ -31,7 +32,7 @@ def run(
     resume: bool = False,
     quiet: bool = False,
 ) -> RunDirectory:
-    """Runs a recipe and returns its directory, with report.html in it.
+    """Runs a recipe and returns its directory, with report.html in it. Under torchrun every process calls it; the first one writes and shows progress.
 
     Args:
         recipe: a path, the name of a shipped recipe, or a recipe itself.
@@ -46,15 +47,19 @@ def run(
     made = resolve(recipe, overrides)
     check(made)
     check_places(made)
-    place = RunDirectory(directory or Path("runs") / made.name)
-    watcher = Watcher(quiet=quiet)
-    begin(made, place, resume=resume)
+    world = join()
+    place = RunDirectory(directory or Path("runs") / made.name, writes=world.main)
+    watcher = Watcher(quiet=quiet or not world.main)
+    with world.together():
+        if world.main:
+            begin(made, place, resume=resume)
     for stage in made.stages:
-        folder = stage_directory(made, place, stage)
-        if not (resume and _done(folder)):
+        if not world.told(resume and _done(stage_directory(made, place, stage))):
             run_stage(made, stage, place, resume=resume, watcher=watcher)
-    finish(place)
-    build(place)
+    with world.together():
+        if world.main:
+            finish(place)
+            build(place)
     return place
 
 
@@ -81,14 +86,16 @@ def begin(recipe: Recipe, place: RunDirectory, *, resume: bool) -> None:
         raise RunError("the directory holds a run already", file=str(place.path), mend="add --resume to go on with it, or name another with --run-dir")
     if before is not None and before["recipe"] != fingerprint(recipe):
         raise RunError("the directory holds a run of another recipe", file=str(place.path), value=before["recipe"], allowed=fingerprint(recipe))
-    said = provenance(seed=recipe.stages[0].seed, data=_files(recipe, place), recipe_hash=fingerprint(recipe))
+    if (place / "provenance.json").exists():
+        sweep(place.path)
+    said = provenance(seed=recipe.stages[0].seed, data=_files(recipe, place), recipe_hash=fingerprint(recipe), streamed=_files(recipe, place, streamed=True))
     if before is not None:
         changed = [path for path, digest in before["data"].items() if digest is not None and said["data"].get(path) != digest]
         if changed:
             raise RunError("the data have changed since the run began", file=changed[0], mend="restore the file, or start a new run directory")
     else:
         place.write_json("provenance.json", said)
-        write_atomic(place / "recipe.yaml", dump_recipe(recipe))
+        place.write_text("recipe.yaml", dump_recipe(recipe))
         (place / "stages.json").unlink(missing_ok=True)  # of a run that was refused before
         if len(recipe.stages) > 1:
             place.write_json("stages.json", [stage.name for stage in recipe.stages])
@@ -99,20 +106,26 @@ def run_stage(recipe: Recipe, stage: Stage, place: RunDirectory, *, resume: bool
     folder = stage_directory(recipe, place, stage)
     if folder.path != place.path:
         folder.write_json("provenance.json", provenance(seed=stage.seed, data=(), recipe_hash=fingerprint(recipe)))
-        write_atomic(folder / "recipe.yaml", dump_recipe(stage))
-    if stage.objectives and not (resume and trained(folder)):
+        folder.write_text("recipe.yaml", dump_recipe(stage))
+    world = join(stage.train.parallel)
+    if stage.objectives and not world.told(resume and trained(folder)):
         path = model_path(recipe, place, stage.model.path)
-        outcome = train_stage(stage, folder, model_path=path, fingerprint=fingerprint(recipe), resume=resume, watcher=watcher)
+        if stage.reference.path is not None:
+            reference = stage.reference.model_copy(update={"path": model_path(recipe, place, stage.reference.path)})
+            stage = stage.model_copy(update={"reference": reference})
+        outcome = train_stage(stage, folder, model_path=path, fingerprint=fingerprint(recipe), resume=resume, watcher=watcher, world=world)
         folder.write_json("outcome.json", dataclasses.asdict(outcome))
-    if stage.evaluate is not None:
-        own = stage.model_copy(update={"model": stage.model.model_copy(update={"path": str(folder.model)})}) if stage.objectives else stage
-        evaluate_stage(own, folder, resolve=lambda path: model_path(recipe, place, path), watcher=watcher)
-    finish(folder)
+    with world.together():
+        if world.main and stage.evaluate is not None:
+            own = stage.model_copy(update={"model": stage.model.model_copy(update={"path": str(folder.model)})}) if stage.objectives else stage
+            evaluate_stage(own, folder, resolve=lambda path: model_path(recipe, place, path), watcher=watcher)
+        if world.main:
+            finish(folder)
 
 
 def stage_directory(recipe: Recipe, place: RunDirectory, stage: Stage) -> RunDirectory:
     """Returns where a stage lives: a directory of its own in a chain, else the run's."""
-    return RunDirectory(place / stage.name) if len(recipe.stages) > 1 else place
+    return RunDirectory(place / stage.name, writes=place.writes) if len(recipe.stages) > 1 else place
 
 
 def model_path(recipe: Recipe, place: RunDirectory, path: str) -> str:
@@ -128,9 +141,10 @@ def finish(place: RunDirectory) -> None:
     place.write_json("provenance.json", {**place.read_json("provenance.json"), "ended": now()})
 
 
-def _files(recipe: Recipe, place: RunDirectory) -> list[str]:
-    """Returns the files that the recipe's sources name, but for those the run makes itself."""
-    paths = [source.path for stage in recipe.stages if stage.data for source in (*stage.data.train, *(stage.data.eval or ()))]
+def _files(recipe: Recipe, place: RunDirectory, *, streamed: bool = False) -> list[str]:
+    """Returns the files that the recipe's sources name, or those of them that are streamed, but for those the run makes itself."""
+    parts = [stage.data for stage in recipe.stages if stage.data and (stage.data.streaming or not streamed)]
+    paths = [source.path for data in parts for source in (*data.train, *(() if streamed else data.eval or ()))]
     found = [file for path in paths for file in (find(path) if Path(path).is_dir() or set(path) & set("*?[") else (path,))]
     return [file for file in dict.fromkeys(found) if place.path not in Path(file).parents]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from attune.core.errors import RunError
 from attune.runs.directory import RunDirectory
 
 
@@ -22,7 +24,7 @@ class Source:
         """Returns what a JSON file holds; empty, with a note, where it is broken or holds something else; empty where it is missing."""
         try:
             held = self.run.read_json(name)
-        except (ValueError, OSError) as error:
+        except (RunError, OSError) as error:
             self.notes.append(f"{name} cannot be read: {error}")
             return {}
         if held is not None and not isinstance(held, dict):
@@ -35,7 +37,7 @@ class Source:
         found: list[Any] = []
         try:
             found.extend(self.run.lines(name))
-        except (ValueError, OSError) as error:
+        except (RunError, OSError) as error:
             self.notes.append(f"{name} cannot be read after {len(found)} lines: {error}")
         kept: list[Mapping[str, Any]] = [line for line in found if isinstance(line, dict)]
         if len(kept) < len(found):
@@ -62,12 +64,12 @@ class Source:
         """Returns the stages of a chain in order; a single run is its own only stage."""
         try:
             names = self.run.read_json("stages.json")
-        except (ValueError, OSError) as error:
+        except (RunError, OSError) as error:
             self.notes.append(f"stages.json cannot be read: {error}")
             return [self]
         if names is None:
             return [self]
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) and name and Path(name).name == name for name in names):
             self.notes.append("stages.json holds no list of names and is left out")
             return [self]
         return [Source(RunDirectory(self.run / name)) for name in names]

@@ -164,7 +164,8 @@ def _path(held: Any) -> str:
 
 
 def _account(purpose: str, held: Mapping[str, Any]) -> Account:
-    counts = [(name, number(held[name])) for name in ("records", "groups", "kept", "dropped", "responses", "cut") if finite(held.get(name)) is not None]
+    names = ("records", "streamed", "groups", "kept", "dropped", "responses", "cut")
+    counts = [(name, number(held[name])) for name in names if finite(held.get(name)) is not None]
     reasons, ids = within(held, "reasons"), within(held, "ids")
     told = [(str(reason), number(count), _records(ids.get(reason))) for reason, count in reasons.items()]
     return Account(purpose, tuple(counts), tuple(told), tuple(map(_path, items(held.get("sources")))))

@@ -4,9 +4,12 @@ RUN/
   recipe.yaml        the resolved recipe
   provenance.json    versions, commit, command, seeds, data hashes, start and end
   stages.json        a chain only: the names of its stages, in order; each stage is a directory of this same layout
+  intake.jsonl       streamed data only: what became of the records of each update
   data.json          what was read, kept, cut and dropped, with record ids
   doctor.json        the doctor's findings on the training data
+  passes.json        the budget of passes that was chosen for this machine, see recipes/passes.py
   metrics.jsonl      a line an update or an evaluation: {"update", "split", ...numbers}
+  events.jsonl       where memory ran out: a line for each pass that became smaller and each row that was left out
   evals.json         results of evaluations, by name
   samples.jsonl      responses side by side
   checkpoints/       update-000100/ ...
@@ -18,6 +21,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +30,20 @@ from typing import Any
 
 from attune.core.errors import RunError
 
+_REFUSED = re.compile(r"\(os error \d+\)")
+"""How Rust writes an error of the system."""
+
 
 class RunDirectory:
     """Reads and writes the files of one run.
 
     Args:
         path: the directory; created by the first write.
+        writes: whether anything is written; of several processes in one run, only the first one's is.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, writes: bool = True) -> None:
+        self.path, self.writes = Path(path), writes
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -63,19 +72,32 @@ class RunDirectory:
     def stages(self) -> list[RunDirectory]:
         """The stages of a chain in order; a single run is its own only stage."""
         names = self.read_json("stages.json")
+        for name in names or ():
+            if not isinstance(name, str) or Path(name).name != name:
+                raise RunError("a stage is a folder of the run", file=str(self.path / "stages.json"), value=name)
         return [RunDirectory(self.path / name) for name in names] if names else [self]
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file, whole or not at all."""
-        write_atomic(self.path / name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
+        self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a text file, whole or not at all."""
+        if self.writes:
+            write_atomic(self.path / name, text)
 
     def read_json(self, name: str) -> Any:
-        """Returns what a JSON file holds, or None where there is none."""
+        """Returns what a JSON file holds, or None where there is none; raises RunError where it holds no JSON."""
         path = self.path / name
-        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+        try:
+            return json.loads(path.read_text("utf-8")) if path.is_file() else None
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"the file is not JSON: {error}", file=str(path)) from error
 
     def append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Appends JSON lines."""
+        if not self.writes:
+            return
         path = self.path / name
         with _writing(path), open(path, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -86,14 +108,18 @@ class RunDirectory:
         if not path.is_file():
             return
         with open(path, "rb") as file:  # a cut may fall inside a character
-            for line in file:
-                if line.endswith(b"\n"):
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
                     yield json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise RunError(f"the line is not JSON: {error}", file=str(path), line=number) from error
 
-    def truncate_metrics(self, update: int) -> None:
-        """Drops metrics after `update`: a resumed run writes them again, with the same numbers."""
-        kept = [line for line in self.lines("metrics.jsonl") if line["update"] <= update]
-        write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    def truncate(self, name: str, update: int) -> None:
+        """Drops the JSON lines of updates after `update`: a resumed run writes them again, with the same numbers."""
+        kept = [line for line in self.lines(name) if line["update"] <= update]
+        self.write_text(name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -111,10 +137,39 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 @contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder aside; when all of its files are written they take their places in `folder`, and where one cannot be written none does."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with _writing(folder):
+        try:
+            aside.mkdir()
+            yield aside
+            for path in sorted(path for path in aside.rglob("*") if path.is_file()):
+                place = folder / path.relative_to(aside)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, place)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Takes away what a crash left half-written below a folder: files and folders put aside under a hidden name."""
+    for path in [path for path in folder.rglob(".*.tmp") if path.exists()]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Makes the folder of a file that is to be written; what the system refuses becomes a RunError that names the file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise RunError(f"cannot write: {error.strerror}", file=str(path)) from error
+        raise RunError(f"cannot write: {error.strerror or error}", file=str(path)) from error
+    except Exception as error:  # libraries written in Rust have no type of their own for it; tokenizers raises a bare Exception
+        if not _REFUSED.search(str(error)):
+            raise
+        raise RunError(f"cannot write: {error}", file=str(path)) from error

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,14 +15,17 @@ from typing import Any
 
 _PACKAGES = ("attune", "torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "safetensors", "pyarrow", "pydantic")
 
+_PIECES, _PIECE = 64, 1 << 16  # of a file that is too large to be read whole: how many, and bytes each
 
-def provenance(*, seed: int, data: Iterable[str], recipe_hash: str) -> dict[str, Any]:
+
+def provenance(*, seed: int, data: Iterable[str], recipe_hash: str, streamed: Collection[str] = ()) -> dict[str, Any]:
     """Returns versions, commit, command, seed, data hashes and the machine's kind.
 
     Args:
         seed: the run's seed.
         data: paths of the files that were read; what is not a file (a hub id) is named without a hash.
         recipe_hash: fingerprint of the resolved recipe.
+        streamed: those of them that may be larger than memory; of these a hash of pieces is taken (sampled_hash).
     """
     return {
         "started": now(),
@@ -30,7 +33,7 @@ def provenance(*, seed: int, data: Iterable[str], recipe_hash: str) -> dict[str,
         "commit": _commit(),
         "seed": seed,
         "recipe": recipe_hash,
-        "data": {path: file_hash(path) if Path(path).is_file() else None for path in data},
+        "data": {path: (sampled_hash if path in streamed else file_hash)(path) if Path(path).is_file() else None for path in data},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
@@ -48,6 +51,17 @@ def file_hash(path: str | Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def sampled_hash(path: str | Path) -> str:
+    """Returns a SHA-256 of a file's size and of pieces of it, evenly spaced, the first and the last among them: quick, whatever the size."""
+    size = os.path.getsize(path)
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        for number in range(_PIECES):
+            file.seek(max(0, size - _PIECE) * number // (_PIECES - 1))
+            digest.update(file.read(_PIECE))
+    return f"sampled:{digest.hexdigest()}"
 
 
 def _version(package: str) -> str | None:

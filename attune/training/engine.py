@@ -1,21 +1,33 @@
-"""The loop: updates in order, evaluated, logged, saved, and taken up again where they stopped."""
+"""The loop: updates in order, evaluated, logged, saved, and taken up again where they stopped.
+
+With several ranks each of them runs this loop; they meet in the learner's passes, in the one sum of gradients, and in every decision.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from attune.config.recipe import OptimConfig, TrainConfig
 from attune.core.errors import ConfigError, RunError
+from attune.policies.sharding import whole
 from attune.runs.directory import RunDirectory
-from attune.training.checkpoint import Progress, best_checkpoint, latest_checkpoint, load_checkpoint, load_weights, prune, save_checkpoint
+from attune.training.checkpoint import Progress, Saved, best_checkpoint, latest_checkpoint, learning, moments, prune, put_moments, put_weights, save_checkpoint
+from attune.training.generators import generator_states, set_generator_states
+from attune.training.microbatch import Budget
 from attune.training.optim import build_optimizer, learning_rate
-from attune.training.source import Item, Order
+from attune.training.source import Drawn, Item, Order
+from attune.training.stopwatch import computed_in, peak_flops
 from attune.training.update import Learner, means
+
+_GENERATOR = "generator"
+_REFERENCE = "reference-"
+_BETWEEN = 1_000_003
+"""Between the seeds of two ranks."""
 
 OnUpdate = Callable[[int, int, Mapping[str, float]], None]
 """Takes updates done, updates in all, and the metrics of the last one."""
@@ -48,7 +60,7 @@ def train(
     fingerprint: str = "",
     on_update: OnUpdate | None = None,
 ) -> Outcome:
-    """Trains the learner's policy in place.
+    """Trains the learner's policy in place; with several ranks, all of them call it.
 
     Args:
         learner: policy and objectives.
@@ -56,7 +68,7 @@ def train(
         held_out: what is evaluated on; empty: no evaluation.
         optim: optimiser and schedule.
         loop: epochs, batch, evaluation, checkpoints.
-        seed: of the order and of dropout.
+        seed: of the order and of dropout; each rank drops its own units.
         run: where metrics and checkpoints go; None: nowhere.
         resume: go on from the run's newest complete checkpoint if there is one.
         fingerprint: of the recipe; a checkpoint with another one is refused.
@@ -99,6 +111,9 @@ class _Session:
         self.order = Order(len(items), loop.groups_per_update, seed=seed, shuffle=loop.shuffle)
         self.num_updates = loop.updates or self.order.num_updates(loop.epochs)
         self.optimizer = build_optimizer(self.module, optim)
+        learner.forget = self.optimizer.zero_grad
+        self.world = learner.world
+        self.peak = self.world.size * peak_flops(learner.clock.device, computed_in(learner.policy))
         self.progress = Progress(update=0)
         self.before: Mapping[str, float] = {}
         self.after: Mapping[str, float] = {}
@@ -109,48 +124,59 @@ class _Session:
         return self.loop.patience is not None and self.progress.stale >= self.loop.patience
 
     def begin(self, resume: bool) -> None:
-        torch.manual_seed(self.seed)
-        path = latest_checkpoint(self.run.checkpoints) if resume and self.run is not None else None
+        torch.manual_seed(self.seed + _BETWEEN * self.world.rank)
+        path = self.world.told(latest_checkpoint(self.run.checkpoints)) if resume and self.run is not None else None
         if path is None:
             if self.run is not None:
-                self.run.truncate_metrics(-1)
+                self.run.truncate("metrics.jsonl", -1)
+                self.run.truncate("events.jsonl", -1)
             self.before = self.after = self._evaluate()
             return
         assert self.run is not None
-        self.progress, states = load_checkpoint(path, self.module, self.optimizer, fingerprint=self.fingerprint)
-        self.learner.states |= states
-        self.run.truncate_metrics(self.progress.update)
-        said = list(self.run.lines("metrics.jsonl"))
+        with self.world.together():
+            saved = Saved(path, fingerprint=self.fingerprint)
+            with saved.fitting():
+                self._load(saved)
+            self.run.truncate("metrics.jsonl", self.progress.update)
+            self.run.truncate("events.jsonl", self.progress.update)
+        said = self.world.told(list(self.run.lines("metrics.jsonl")))
         evals, trains = ([_numbers(line) for line in said if line["split"] == split] for split in ("eval", "train"))
         self.before, self.after = (evals[0], evals[-1]) if evals else ({}, {})
         self.last = trains[-1] if trains else {}
 
     def step(self) -> Mapping[str, float]:
         """One update, then whatever is due after it."""
-        started = time.perf_counter()
+        self.learner.clock.start()
         update = self.progress.update
         lr = learning_rate(update, self.num_updates, self.optim)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.module.train(self.loop.dropout)
-        sums = self.learner.backward([self.items[index] for index in self.order(update)])
-        norm = self._clip()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.learner.after_step(sums)
-        self.progress = replace(self.progress, update=update + 1)
-        seconds = time.perf_counter() - started
-        numbers = means(sums)
-        rate = {"tokens_per_second": numbers["computed_tokens"] / seconds, "seconds": seconds}
-        self.last = {**numbers, "grad_norm": norm, "lr": lr, **rate}
+        sums = self.learner.backward(Drawn(self.items, self.order(update)))
+        with self.learner.clock("optimiser"):
+            self.world.sum_gradients(self.optimizer.learning())
+            norm = self._clip()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        self.learner.after_step(sums, update + 1)
+        numbers, budget = means(sums), self.learner.room.budget
+        self.progress = replace(self.progress, update=update + 1, tokens_per_pass=budget.tokens, longest_row=budget.limit)
+        timed = self.learner.clock.numbers(numbers["computed_tokens"], numbers["model_flops"], self.peak)
+        self.last = {**numbers, "grad_norm": norm, "lr": lr, **timed}
         self._log("train", self.last)
+        self._note_events()
         self._due()
         return self.last
 
+    def _note_events(self) -> None:
+        """Writes down passes that became smaller and rows that were left out."""
+        events = self.learner.room.told()
+        if self.run is not None and events:
+            self.run.append("events.jsonl", [{"update": self.progress.update, **event} for event in events])
+
     def _clip(self) -> float:
-        learning = [parameter for parameter in self.module.parameters() if parameter.grad is not None]
         limit = self.optim.clip_norm if self.optim.clip_norm is not None else float("inf")
-        norm = float(torch.nn.utils.clip_grad_norm_(learning, limit))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.optimizer.learning(), limit)))
         if not torch.isfinite(torch.tensor(norm)):
             ids = ", ".join(self.items[index].group.id for index in self.order(self.progress.update)[:8])
             self.optimizer.zero_grad(set_to_none=True)
@@ -168,7 +194,7 @@ class _Session:
             self.after = self._evaluate()
         if self.run is not None and self.loop.save_every and (done % self.loop.save_every == 0 or last):
             self._save()
-            prune(self.run.checkpoints, self.loop.keep_last, self.progress.best_update)
+            self._prune()
 
     def _compare(self) -> None:
         """Keeps the best weights where early stopping asks for them."""
@@ -183,9 +209,44 @@ class _Session:
 
     def _save(self, *, best: bool = False) -> None:
         assert self.run is not None
-        save_checkpoint(self.run.checkpoints, self.progress, self.module, self.optimizer, self.learner.states, fingerprint=self.fingerprint, best=best)
+        save_checkpoint(self.run.checkpoints, self.progress, self._tables(), fingerprint=self.fingerprint, best=best, world=self.world)
         if best and not self.loop.save_every:
-            prune(self.run.checkpoints, self.loop.keep_last, self.progress.best_update)
+            self._prune()
+
+    def _prune(self) -> None:
+        assert self.run is not None
+        with self.world.together():
+            if self.world.main:
+                prune(self.run.checkpoints, self.loop.keep_last, self.progress.best_update)
+
+    def _tables(self) -> dict[str, Mapping[str, Tensor]]:
+        states = {f"{method}/{key}": value for method, state in self.learner.states.items() for key, value in state.items()}
+        for rank, generators in enumerate(self.world.gathered(generator_states())):
+            states |= {f"{_GENERATOR}/{rank}/{number}": state for number, state in enumerate(generators)}
+        moving = {f"{_REFERENCE}{name}": source.tensors() for name, source in self.learner.moving.items()}
+        return {"weights": learning(self.module), "optimizer": moments(self.module, self.optimizer), "states": states, **moving}
+
+    def _load(self, saved: Saved) -> None:
+        """Puts everything back. The generators of a rank that was not there when the checkpoint was written begin anew."""
+        self.progress = saved.progress
+        self.learner.room.budget = Budget(saved.progress.tokens_per_pass, saved.progress.longest_row)
+        self._put_models(saved)
+        put_moments(saved, self.module, self.optimizer)
+        generators: dict[int, Tensor] = {}
+        for key in saved.names("states"):
+            owner, _, name = key.partition("/")
+            if owner != _GENERATOR:
+                self.learner.states[owner] = {**self.learner.states[owner], name: saved.read("states", key)}
+            elif name.startswith(f"{self.world.rank}/"):
+                generators[int(name.partition("/")[2])] = saved.read("states", key)
+        if generators:
+            set_generator_states([generators[number] for number in sorted(generators)])
+
+    def _put_models(self, saved: Saved) -> None:
+        """Puts the policy back, and the references that followed it."""
+        put_weights(saved, self.module)
+        for name, source in self.learner.moving.items():
+            source.load_tensors(saved.table(f"{_REFERENCE}{name}", source.tensors()))
 
     def _evaluate(self) -> Mapping[str, float]:
         if not self.held_out:
@@ -204,7 +265,10 @@ class _Session:
         self.module.eval()
         best = self.progress.best_update
         if self.run is not None and best is not None and best != self.progress.update:
-            load_weights(best_checkpoint(self.run.checkpoints, best), self.module)
+            with self.world.together():
+                saved = Saved(best_checkpoint(self.run.checkpoints, best))
+                with saved.fitting():
+                    self._put_models(saved)
             self.after = means(self.learner.measure(self.held_out))
         return Outcome(self.progress.update, self.stopped, self.before, self.after, self.last)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from attune.core.errors import MissingField, RecordError
-from attune.core.protocols import Encoded, Row
+from attune.core.protocols import Encoded, Row, Size
 from attune.core.record import MAIN, Group, Prompt, Response, text_of
 
 FILE = "finite.safetensors"
@@ -97,6 +97,10 @@ class FinitePolicy:
         """Returns response index -> why it cannot be read (it is not the number of a response)."""
         num = self._module.base_XY.shape[1]
         return {i: f"not a response of this world (0 to {num - 1})" for i, response in enumerate(group.responses) if _number(response.text, num) is None}
+
+    def size(self, groups: Sequence[Group], rows: Sequence[Row]) -> Size:
+        """Returns what a pass over these rows takes: one step a row."""
+        return Size(tokens=len(rows), supervised=len(rows), longest=1, rows=len(rows), reads=len(rows))
 
     def collate(self, groups: Sequence[Group], rows: Sequence[Row]) -> FiniteRows:
         """Returns the rows as indices; raises RecordError for a prompt or response that is not of this world."""

@@ -37,12 +37,14 @@ COMMANDS = commands()
 SAID = {
     "demo": ["Offline", "CPU", "report", "--quick"],
     "run": ["sft, reward, dpo, chain", "model.path=./m data.train=pairs.jsonl", "--resume", "--dry-run", "runs/NAME"],
+    "profile": ["where a recipe's time and memory go", "writes nothing", "--updates", "--json", "default: 3"],
     "doctor": ["Exit code 0", "1:", "2:", "hub:ORG/NAME@SPLIT", "--json"],
     "methods": ["equation", "presets"],
     "score": ["reward model", "--bench", "RewardBench", "verdicts"],
     "sample": ["0: greedy", "default: 256", ".parquet"],
     "world": ["gold reward", "--no-train"],
     "report": ["HTML"],
+    "export": ["transformers and vLLM", "model card", "--adapter", "--merged", "bfloat16", "unknown if left out"],
     "import": ["TRL", "LLaMA-Factory", "dpo, cpo, orpo, kto, reward"],
     "data prepare": [".jsonl", ".parquet", "Equal prompts"],
 }

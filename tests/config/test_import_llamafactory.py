@@ -59,7 +59,7 @@ def test_every_number_arrives(tmp_path: Path, name: str) -> None:
     assert stage.objectives[0].name == "dpo"
     assert stage.objectives[0].params == {"beta": 0.2, "label_smoothing": 0.0}
     assert (stage.optim.lr, stage.optim.schedule, stage.optim.warmup) == (5e-6, "cosine", 0.1)
-    assert (stage.train.epochs, stage.train.groups_per_update, stage.train.groups_per_pass, stage.train.eval_every) == (3.0, 8, 1, 200)
+    assert (stage.train.epochs, stage.train.groups_per_update, stage.train.tokens_per_pass, stage.train.eval_every) == (3.0, 8, "auto", 200)
     assert stage.data is not None
     assert [source.path for source in stage.data.train] == ["data/first", "data/second"]
     assert (stage.data.eval_share, stage.data.limit, signals(stage)) == (0.1, 1000, ["all_pairs"])
@@ -114,7 +114,6 @@ def test_beside_kto_the_desirable_responses_are_imitated(tmp_path: Path) -> None
     ("config", "words"),
     [
         ({"pref_loss": "ipo"}, ("averages log-probabilities",)),
-        ({"ref_model": "org/other"}, ("ref_model", "at the start")),
         ({"lora_dropout": 0.1}, ("lora_dropout = 0.1", "no effect")),
         ({"quantization_bit": 4}, ("quantization_bit", "memory")),
         ({"use_rslora": True}, ("use_rslora", "sqrt(rank)")),
@@ -129,6 +128,18 @@ def test_beside_kto_the_desirable_responses_are_imitated(tmp_path: Path) -> None
 def test_what_means_something_else_is_said(tmp_path: Path, config: dict[str, Any], words: tuple[str, ...]) -> None:
     found, _ = imported(tmp_path, {**DPO, **config})
     assert told(found, *words), found.notes
+
+
+def test_experts_are_balanced_as_there(tmp_path: Path) -> None:
+    assert imported(tmp_path, {**DPO, "moe_aux_loss_coef": 0.001})[1].train.balance_experts == 0.001
+    assert imported(tmp_path, DPO)[1].train.balance_experts is None
+
+
+def test_another_reference_is_held_against(tmp_path: Path) -> None:
+    for config, wanted in (({"ref_model": "org/other"}, ("checkpoint", "org/other")), ({"ref_model": DPO["model_name_or_path"]}, ("auto", None))):
+        found, stage = imported(tmp_path, {**DPO, **config})
+        assert (stage.reference.source, stage.reference.path) == wanted
+        assert not told(found, "ref_model")
 
 
 def test_its_defaults_differ_from_ours_and_are_written_down(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_every_number_arrives(tmp_path: Path) -> None:
     optim = stage.optim
     assert (optim.lr, optim.schedule, optim.warmup, optim.floor, optim.weight_decay, optim.clip_norm) == (5e-7, "cosine", 0.05, 0.0, 0.01, 0.5)
     train = stage.train
-    assert (train.epochs, train.updates, train.groups_per_update, train.groups_per_pass) == (2.0, None, 32, 4)
+    assert (train.epochs, train.updates, train.groups_per_update, train.tokens_per_pass) == (2.0, None, 32, "auto")
     assert (train.eval_every, train.save_every, train.keep_last, train.dropout) == (50, 100, 3, False)
     assert stage.data is not None
     assert [source.path for source in stage.data.train] == ["hub:org/feedback@train"]
@@ -149,7 +149,6 @@ def test_weights_that_do_not_fit_the_losses_are_refused(tmp_path: Path, weights:
     [
         ({"loss_type": "ipo"}, ("averages log-probabilities",)),
         ({"loss_type": "sigmoid", "gamma_beta_ratio": 0.5, "beta": 2.0}, ("gamma / beta", "1")),
-        ({"sync_ref_model": True}, ("sync_ref_model", "does not move")),
         ({"reference_free": True}, ("reference_free",)),
         ({"gradient_checkpointing": True}, ("gradient_checkpointing", "memory")),
         ({"load_in_4bit": True}, ("load_in_4bit", "memory")),
@@ -175,8 +174,23 @@ def test_what_means_something_else_is_said(tmp_path: Path, config: dict[str, Any
 
 
 def test_a_loss_that_is_left_out_comes_first(tmp_path: Path) -> None:
-    found, _ = imported(tmp_path, {**DPO, "deepspeed": "zero3.json", "sync_ref_model": True})
-    assert found.notes[0].startswith("not carried over: sync_ref_model")
+    found, _ = imported(tmp_path, {**DPO, "deepspeed": "zero3.json", "use_weighting": True})
+    assert found.notes[0].startswith("not carried over: use_weighting")
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({"sync_ref_model": True, "ref_model_mixup_alpha": 0.25, "ref_model_sync_steps": 64}, ("refreshed", 0.25, 64)),
+        ({"sync_ref_model": True}, ("refreshed", 0.6, 512)),
+        ({"sync_ref_model": False, "ref_model_mixup_alpha": 0.25, "ref_model_sync_steps": 64}, ("auto", None, None)),
+    ],
+)
+def test_a_reference_that_is_synchronised_is_refreshed(tmp_path: Path, config: dict[str, Any], wanted: tuple[Any, ...]) -> None:
+    found, stage = imported(tmp_path, {**DPO, **config})
+    assert (stage.reference.source, stage.reference.alpha, stage.reference.every) == wanted
+    assert not any(note.startswith("not carried over: ref") for note in found.notes)
+    assert told(found, "ref_model_mixup_alpha = 0.6") is (config == {"sync_ref_model": True})
 
 
 def test_a_jinja_template_becomes_the_models(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from attune.core.record import Group
 from attune.data.account import Finding
 from attune.data.prepare import prepare
 from attune.data.read import Reading, read
+from tests.conftest import Tally
 
 NUM, LINE = 12, 8  # good neighbours, and the line on which the poison stands
 
@@ -261,7 +262,7 @@ def test_there_are_kinds_enough_and_each_has_its_name() -> None:
 
 
 @pytest.mark.parametrize("one", KINDS, ids=lambda one: one.name.replace(" ", "-"))
-def test_it_is_reported_and_its_neighbours_survive(tmp_path: Path, one: Kind) -> None:
+def test_it_is_reported_and_its_neighbours_survive(tmp_path: Path, one: Kind, tally: Tally) -> None:
     path = poisoned(tmp_path, one)
     reading = read(path, max_bad=0.5)
     groups = list(reading)
@@ -278,6 +279,7 @@ def test_it_is_reported_and_its_neighbours_survive(tmp_path: Path, one: Kind) ->
     assert len(groups) == NUM + one.doubt
     # text that only a machine could read never goes further
     json.dumps([group.id for group in groups], ensure_ascii=False).encode("utf-8")
+    tally(8, "malformed kinds of records", 1, 0)
 
 
 @pytest.mark.parametrize("one", KINDS, ids=lambda one: one.name.replace(" ", "-"))

@@ -179,5 +179,5 @@ def test_options_that_do_not_exist_when_loading(option: str, value: str) -> None
 def test_options_that_do_not_exist() -> None:
     with pytest.raises(ConfigError, match=r"overlong: .*'wrap'.*allowed: 'drop', 'cut'"):
         tiny.policy(overlong="wrap")
-    with pytest.raises(ConfigError, match=r"layout: .*'tree'.*allowed: 'grouped', 'plain'"):
+    with pytest.raises(ConfigError, match=r"layout: .*'tree'.*allowed: 'shared', 'plain'"):
         tiny.policy(layout="tree")

@@ -46,12 +46,28 @@ def test_a_reference_is_the_same_however_it_is_kept(world: Built, tmp_path: Path
     assert lines[-1]["loss"] == pytest.approx(off[-1]["loss"], abs=1e-4)
 
 
+def test_a_reference_renewed_after_each_update_is_the_policy_in_each(world: Built, tmp_path: Path) -> None:
+    """So each update's loss is ln 2, before its step; held against an average, or the model that the run started from, only that of the first is."""
+    lines = go(world, tmp_path / "renewed", "reference={source: refreshed, alpha: 1.0, every: 1}")
+    assert len(lines) > 2
+    assert all(line["loss"] == pytest.approx(0.6931471805599453, abs=2e-5) for line in lines)
+    average = go(world, tmp_path / "average", "reference={source: ema, decay: 0.5}")
+    started = go(world, tmp_path / "started", f"reference={{source: checkpoint, path: {world.model}}}")
+    usual = go(world, tmp_path / "usual")
+    for others in (average, started):
+        assert others[0]["loss"] == pytest.approx(0.6931471805599453, abs=2e-5)
+        assert abs(others[-1]["loss"] - 0.6931471805599453) > 1e-3
+    assert started[-1]["loss"] == pytest.approx(usual[-1]["loss"], abs=1e-4)
+    assert abs(average[-1]["loss"] - usual[-1]["loss"]) > 1e-3
+
+
 def test_no_second_model_is_held_where_every_row_is_known() -> None:
     from attune.config.recipe import ReferenceConfig
     from attune.training.columns import frozen_columns
+    from attune.training.microbatch import Budget
 
     policy, batch = tiny.policy(), items(4)
-    made = frozen_columns(policy, batch, reference=ReferenceConfig(), need_reference=True, track_start=True, other_rows=False, groups_per_pass=2)
+    made = frozen_columns(policy, batch, reference=ReferenceConfig(), need_reference=True, track_start=True, other_rows=False, budget=Budget())
     encoded = policy.collate([item.group for item in batch], tiny.rows([item.group for item in batch]))
     before = made["ref_logp"].logp(encoded)
     with torch.no_grad():
@@ -108,9 +124,34 @@ def test_held_out_prompts_that_are_trained_on_are_said(world: Built, tmp_path: P
     assert findings["leaks"]["numbers"] == {"held_out": 24, "shared": 24}
 
 
-def test_weights_of_16_bits_are_refused_without_an_adapter(world: Built, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="16 bits"):
-        go(world, tmp_path, "model.dtype=bfloat16")
+@pytest.mark.parametrize("how", ["model.dtype=bfloat16", "model.compute=bfloat16", "train.activations=recompute", "train.matmul=medium"])
+def test_precision_and_memory_are_choices(world: Built, tmp_path: Path, how: str) -> None:
+    """Each starts at ln 2 to the rounding of its numbers, learns, and leaves a model in the type that was asked for."""
+    from safetensors.torch import load_file
+
+    lines = go(world, tmp_path, how)
+    assert lines[0]["loss"] == pytest.approx(0.6931471805599453, abs=2e-2 if "bfloat16" in how else 2e-5)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    dtypes = {tensor.dtype for tensor in load_file(tmp_path / "model" / "model.safetensors").values()}
+    assert dtypes == {torch.bfloat16 if how == "model.dtype=bfloat16" else torch.float32}
+    torch.set_float32_matmul_precision("highest")
+
+
+def test_a_quantised_base_learns_through_its_adapter_alone(world: Built, tmp_path: Path) -> None:
+    """The merged model is the base as it was before it was quantised, and the adapter."""
+    pytest.importorskip("bitsandbytes")
+    from safetensors.torch import load_file
+
+    with pytest.raises(ConfigError, match=r"model\.quantize: quantised weights do not learn"):
+        go(world, tmp_path / "alone", "model.quantize=nf4")
+    lines = go(world, tmp_path / "lora", "model.quantize=nf4", "model.adapter.rank=2", "model.adapter.alpha=4", "optim.lr=1e-2")
+    assert lines[0]["loss"] == pytest.approx(0.6931471805599453, abs=1e-3)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    before, after = load_file(world.model / "model.safetensors"), load_file(tmp_path / "lora" / "model" / "model.safetensors")
+    adapter = load_file(tmp_path / "lora" / "adapter" / "adapter_model.safetensors")
+    name = "model.layers.0.self_attn.q_proj"
+    a, b = (adapter[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB")
+    assert torch.allclose(after[f"{name}.weight"], before[f"{name}.weight"] + 4 / 2 * b @ a, atol=1e-6)
 
 
 def test_a_language_model_is_no_judge(world: Built, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_torn_last_line_is_left_out(tail: bytes, tmp_path: Path) -> None:
 
 def test_a_broken_line_in_the_middle_is_not_skipped_silently(tmp_path: Path) -> None:
     run = torn(tmp_path, [b'{"update": 0}\n', b'{"upd\n', b'{"update": 2}\n'])
-    with pytest.raises(ValueError):
+    with pytest.raises(RunError, match=r"metrics.jsonl:2: the line is not JSON"):
         list(run.lines("metrics.jsonl"))
 
 
@@ -112,11 +112,11 @@ def test_metrics_are_cut_back_to_an_update_to_the_last_digit(tmp_path: Path) -> 
     run.append("metrics.jsonl", lines)
     with open(run / "metrics.jsonl", "ab") as file:
         file.write(b'{"update": 4, "spl')
-    run.truncate_metrics(2)
+    run.truncate("metrics.jsonl", 2)
     assert list(run.lines("metrics.jsonl")) == lines[:6]
     run.append("metrics.jsonl", lines[6:])
     assert list(run.lines("metrics.jsonl")) == lines
-    run.truncate_metrics(-1)
+    run.truncate("metrics.jsonl", -1)
     assert (run / "metrics.jsonl").read_bytes() == b""
 
 

@@ -44,9 +44,9 @@ def objective(name: str, weight: float = 1.0, **params: Any) -> Objective:
     return Objective(name, known.spec, {**known.params, **params}, weight)
 
 
-def learner(policy: Any, names: Sequence[str], *, groups_per_pass: int | None = None, frozen: bool = True) -> Learner:
+def learner(policy: Any, names: Sequence[str], *, tokens_per_pass: int | None = None, frozen: bool = True) -> Learner:
     columns = {"ref_logp": Noise()} if frozen else {}
-    return Learner(policy, [objective(name) for name in names], frozen=columns, groups_per_pass=groups_per_pass)
+    return Learner(policy, [objective(name) for name in names], frozen=columns, tokens_per_pass=tokens_per_pass)
 
 
 def gradient(made: Learner, batch: Sequence[Item]) -> tuple[torch.Tensor, dict[str, tuple[float, float]]]:

@@ -17,11 +17,11 @@ from attune.runs.directory import RunDirectory
 from attune.training import checkpoint
 from attune.training.checkpoint import best_checkpoint, latest_checkpoint
 from attune.training.engine import train
+from attune.training.stopwatch import TIMED
 from tests import tiny
 from tests.training.helpers import dropping, items, learner
 
 OPTIM = OptimConfig(lr=1e-3, warmup=0.0, schedule="constant")
-TIMES = {"seconds", "tokens_per_second"}
 
 
 def weights(policy: Any) -> torch.Tensor:
@@ -29,7 +29,7 @@ def weights(policy: Any) -> torch.Tensor:
 
 
 def metrics(run: RunDirectory) -> list[dict[str, Any]]:
-    return [{key: value for key, value in line.items() if key not in TIMES} for line in run.lines("metrics.jsonl")]
+    return [{key: value for key, value in line.items() if key not in TIMED} for line in run.lines("metrics.jsonl")]
 
 
 def test_dpo_raises_the_margin_of_what_it_trains_on() -> None:
@@ -47,8 +47,8 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_last_bit(tmp_path: Path, na
 
     def go(run: RunDirectory, updates: int, resume: bool) -> torch.Tensor:
         policy = dropping(rate=0.2 if dropout else 0.0)
-        loop = TrainConfig(updates=10, groups_per_update=3, groups_per_pass=2, save_every=2, eval_every=4, dropout=dropout)
-        made = learner(policy, names)
+        loop = TrainConfig(updates=10, groups_per_update=3, save_every=2, eval_every=4, dropout=dropout)
+        made = learner(policy, names, tokens_per_pass=100)
         if updates < 10:
             with pytest.raises(KeyboardInterrupt):
                 train(made, items(7), items(3, seed=9), optim=OPTIM, loop=loop, seed=5, run=run, on_update=stop_at(updates))
@@ -156,7 +156,7 @@ def test_every_update_logs_what_was_promised(tmp_path: Path) -> None:
     lines = list(run.lines("metrics.jsonl"))
     assert [(line["update"], line["split"]) for line in lines] == [(0, "eval"), (1, "train"), (2, "train"), (3, "train"), (3, "eval")]
     wanted = {"loss", "loss/dpo", "margin", "accuracy", "chosen_logp", "rejected_logp", "kl_to_ref", "length", "chosen_length", "rejected_length"}
-    assert wanted | {"supervised_tokens", "grad_norm", "lr", *TIMES} <= lines[1].keys()
+    assert wanted | {"supervised_tokens", "grad_norm", "lr", *TIMED} <= lines[1].keys()
     assert all(math.isfinite(value) for line in lines for value in line.values() if isinstance(value, float))
     assert json.dumps(lines[1])
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from attune.config.recipe import OptimConfig
+from attune.core.errors import ConfigError
+from attune.training import optim
 from attune.training.optim import build_optimizer, learning_rate
 
 
@@ -33,3 +35,20 @@ def test_vectors_do_not_decay() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
     groups = build_optimizer(module, OptimConfig(weight_decay=0.1)).param_groups
     assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.1, 1), (0.0, 3)]
+
+
+def test_what_cannot_be_done_is_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = torch.nn.Linear(3, 2)
+    with pytest.raises(ConfigError, match=r"optim\.offload: the weights are on the CPU already"):
+        build_optimizer(module, OptimConfig(offload=True))
+    with pytest.raises(ConfigError, match=r"optim\.name: weights of 64 bits .* allowed: adamw"):
+        build_optimizer(torch.nn.Linear(3, 2).double(), OptimConfig(name="adamw8bit"))
+    monkeypatch.setattr(optim, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"optim\.name: bitsandbytes is not installed .*attune\[quant\]"):
+        build_optimizer(module, OptimConfig(name="adamw8bit"))
+
+
+def test_only_what_learns_is_stepped() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2).requires_grad_(False))
+    optimizer = build_optimizer(module, OptimConfig())
+    assert [tensor.shape for tensor in optimizer.learning()] == [(2, 3), (2,)]

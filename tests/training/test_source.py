@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
 
 from attune.core.record import Group, Prompt, Response, Verdict
 from attune.core.signal import Pair, Signal
 from attune.signals.pairs.all_pairs import all_pairs
-from attune.training.source import Order, take, usable, without
+from attune.training.source import Drawn, Item, Order, shuffled, take, usable, without
 from tests import tiny
+from tests.training.helpers import items
 
 
 def test_an_epoch_reads_every_item_once_and_epochs_differ() -> None:
@@ -24,6 +30,49 @@ def test_the_order_is_a_function_of_the_update_alone() -> None:
     for update in (7, 2, 7):
         assert one(update) == other(update)
     assert Order(10, 4, seed=4, shuffle=True)(0) != one(0)
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 4, 7, 16, 17, 1000, 65_537])
+def test_a_shuffle_is_a_permutation_of_any_number(num: int) -> None:
+    assert sorted(shuffled(np.arange(num), num, 5).tolist()) == list(range(num))
+
+
+def test_every_order_of_four_is_as_likely_as_another() -> None:
+    """Chi-square over all 24 orders and 2,400 keys: 23 degrees of freedom, 49.7 is exceeded once in a thousand times by chance."""
+    seen = Counter(tuple(shuffled(np.arange(4), 4, key).tolist()) for key in range(2400))
+    assert set(seen) == set(permutations(range(4)))
+    assert sum((num - 100) ** 2 / 100 for num in seen.values()) < 49.7
+
+
+def test_neighbours_of_a_large_number_are_strewn_evenly() -> None:
+    """Where 4,000 neighbours of a million go, in 50 bins, and the distances between them: no trace of their order."""
+    num = 1_000_003
+    places = shuffled(np.arange(4000), num, 7)
+    counts = np.bincount(places * 50 // num, minlength=50)
+    assert ((counts - 80) ** 2 / 80).sum() < 85.4  # 49 degrees of freedom, one in a thousand
+    assert abs(np.corrcoef(places[:-1], places[1:])[0, 1]) < 3.3 / 4000**0.5
+
+
+def test_an_order_is_computed_where_it_is_asked_for() -> None:
+    """The billionth update of a set that no memory holds; each place alone says what all places together say."""
+    order = Order(10**12, 8, seed=1, shuffle=True)
+    far = order(10**9)
+    assert [int(order.at(np.array([8 * 10**9 + place]))[0]) for place in range(8)] == far
+    assert len(set(far)) == 8 and max(far) < 10**12
+
+
+def test_items_of_an_update_are_looked_up_when_they_are_asked_for() -> None:
+    looked_up: list[int] = []
+
+    class Seen(list[Item]):
+        def __getitem__(self, place: Any) -> Any:
+            looked_up.append(place)
+            return super().__getitem__(place)
+
+    drawn = Drawn(Seen(items(6)), [4, 1, 5])
+    assert (len(drawn), looked_up) == (3, [])
+    assert drawn[1].group.id == "g1" and looked_up == [1]
+    assert [item.group.id for item in drawn[1:]] == ["g1", "g5"]
 
 
 def test_number_of_updates() -> None:

@@ -18,16 +18,17 @@ from tests.training.helpers import EVERYTHING, Noise, dropping, gradient, items,
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-@pytest.mark.parametrize("per_pass", [1, 3, 5])
+@pytest.mark.parametrize("per_pass", [1, 60, 100, 300])
 def test_every_split_gives_the_same_gradient(name: str, per_pass: int) -> None:
+    """Seven groups of 52 to 95 tokens: every row alone, some groups in pieces, a group a pass, several a pass."""
     policy = tiny.policy(dtype=torch.float64)
     batch = items(7, k=3)
     whole, whole_sums = gradient(learner(policy, [name]), batch)
-    split, split_sums = gradient(learner(policy, [name], groups_per_pass=per_pass), batch)
+    split, split_sums = gradient(learner(policy, [name], tokens_per_pass=per_pass), batch)
     assert float(whole.norm()) > 1e-6
     assert float((whole - split).norm() / whole.norm()) < 1e-6
     for key, value in means(whole_sums).items():
-        if key != "computed_tokens":
+        if key not in ("computed_tokens", "model_flops"):
             assert means(split_sums)[key] == pytest.approx(value, rel=1e-6, abs=1e-9), key
 
 
@@ -35,15 +36,15 @@ def test_a_reward_model_too() -> None:
     policy = tiny.policy(dtype=torch.float64, head="scalar")
     batch = items(6, k=3)
     whole, _ = gradient(learner(policy, ["rao_kupper"], frozen=False), batch)
-    split, _ = gradient(learner(policy, ["rao_kupper"], frozen=False, groups_per_pass=2), batch)
+    split, _ = gradient(learner(policy, ["rao_kupper"], frozen=False, tokens_per_pass=120), batch)
     assert float((whole - split).norm() / whole.norm()) < 1e-6
 
 
 def test_the_order_of_groups_changes_nothing() -> None:
     policy = tiny.policy(dtype=torch.float64)
     batch = items(6, k=2)
-    forward, _ = gradient(learner(policy, ["dpo", "sft"], groups_per_pass=2), batch)
-    backward, _ = gradient(learner(policy, ["dpo", "sft"], groups_per_pass=2), batch[::-1])
+    forward, _ = gradient(learner(policy, ["dpo", "sft"], tokens_per_pass=120), batch)
+    backward, _ = gradient(learner(policy, ["dpo", "sft"], tokens_per_pass=120), batch[::-1])
     assert float((forward - backward).norm() / forward.norm()) < 1e-6
 
 
@@ -59,7 +60,7 @@ def test_the_loss_is_the_mean_by_hand() -> None:
     """SFT over two groups: minus the sum of supervised log-probabilities over the number of supervised tokens."""
     policy = tiny.policy(dtype=torch.float64)
     batch = items(2)
-    made = learner(policy, ["sft"], groups_per_pass=1)
+    made = learner(policy, ["sft"], tokens_per_pass=70)
     whole = made.whole(batch)
     demo = whole.get("demo")
     by_hand = -float(whole.total("logp")[demo].sum()) / int(whole.length[demo].sum())
@@ -86,12 +87,16 @@ def spec(when: str) -> Spec:
     )
 
 
+def moving_learner(policy: Any, when: str, tokens_per_pass: int | None = None) -> Learner:
+    return Learner(policy, [Objective("moving", spec(when))], tokens_per_pass=tokens_per_pass)
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("per_pass", [None, 2])
+@pytest.mark.parametrize("per_pass", [None, 120])
 def test_state_moves_by_statistics_of_the_whole_batch(when: str, per_pass: int | None) -> None:
     policy = tiny.policy(dtype=torch.float64)
     batch = items(5)
-    made = Learner(policy, [Objective("moving", spec(when))], groups_per_pass=per_pass)
+    made = moving_learner(policy, when, per_pass)
     mean = float(made.whole(batch).total("logp").mean())
     sums = made.backward(batch)
     assert float(made.states["moving"]["mean"]) == pytest.approx(0.5 * mean if when == "before" else 0.0)
@@ -142,7 +147,7 @@ def test_both_passes_of_a_coupled_objective_drop_the_same_units() -> None:
     """With dropout, the gradient of KTO in several passes is a gradient of the very loss that was reported."""
     policy = dropping(dtype=torch.float64)
     batch = items(4)
-    made = learner(policy, ["kto"], groups_per_pass=2)
+    made = learner(policy, ["kto"], tokens_per_pass=120)
 
     def loss_at(shift: float) -> float:
         torch.manual_seed(3)
@@ -175,7 +180,7 @@ def test_evaluation_drops_nothing() -> None:
 def test_a_loss_that_turns_bad_in_a_later_pass_leaves_no_gradient_either() -> None:
     policy = tiny.policy()
     batch = items(3)
-    made = learner(policy, ["dpo"], groups_per_pass=1)
+    made = learner(policy, ["dpo"], tokens_per_pass=70)
     outputs, calls = policy.outputs, []
 
     def broken(encoded: Any, wants: Any) -> Any:
@@ -201,3 +206,36 @@ def test_a_source_of_two_columns_is_asked_once() -> None:
     source = Counting()
     Learner(tiny.policy(), [objective("dpo")], frozen={"ref_logp": source, "start_logp": source}).measure(items(2))
     assert asked == [1]
+
+
+@pytest.mark.parametrize("names", [("dpo",), ("kto",), ("sft", "dpo")])
+def test_an_output_that_is_not_finite_names_its_group_alone(names: tuple[str, ...]) -> None:
+    policy, batch = tiny.policy(), items(5)
+    outputs = policy.outputs
+    bad = set(policy.collate([batch[3].group], tiny.rows([batch[3].group])).keys)
+
+    def poisoned(encoded: Any, wants: Any) -> Any:
+        found = outputs(encoded, wants)
+        rows = torch.tensor([key in bad for key in encoded.keys])
+        return {name: torch.where(rows[:, None], float("nan"), value) for name, value in found.items()}
+
+    policy.outputs = poisoned
+    with pytest.raises(RunError, match="not finite") as caught:
+        learner(policy, names).backward(batch)
+    assert str(caught.value).endswith("look at the groups g3")
+
+
+def test_a_term_that_is_not_finite_names_its_group_alone() -> None:
+    """The outputs are finite and a frozen column is not: the pair's term tells."""
+    policy, batch = tiny.policy(), items(5)
+    bad = set(policy.collate([batch[2].group], tiny.rows([batch[2].group])).keys)
+
+    class Broken(Noise):
+        def logp(self, encoded: Any) -> torch.Tensor:
+            rows = torch.tensor([key in bad for key in encoded.keys])
+            return torch.where(rows[:, None], float("inf"), super().logp(encoded))
+
+    made = Learner(policy, [objective("dpo")], frozen={"ref_logp": Broken()})
+    with pytest.raises(RunError, match="not finite") as caught:
+        made.backward(batch)
+    assert str(caught.value).endswith("look at the groups g2")

@@ -31,7 +31,7 @@ _SILENT = re.compile(
 
 _REASONS = {
     "gradient_checkpointing": "activations are kept, so memory is larger; no number changes",
-    "sync_ref_model": "the reference does not move here; it stays what it was at the start",
+    "sync_ref_model": "the reference moves only under dpo there; set reference.source=refreshed",
     "reference_free": "the reference is used here; simpo and orpo are the objectives without one",
     "ref_model": "the reference is the model at the start of this stage",
     "ref_model_adapters": "the reference is the model at the start of this stage",

@@ -110,13 +110,13 @@ def train(fields: Fields, *, dropout: bool) -> dict[str, Any]:
     passes = fields.whole("gradient_accumulation_steps") or 1
     fields.notes.append(
         f"groups_per_update = {per_pass * passes} is per_device_train_batch_size times gradient_accumulation_steps; multiply by the number of devices. "
-        "A group is a prompt with all its responses, so pairs that share a prompt count once"
+        "A group is a prompt with all its responses, so pairs that share a prompt count once. "
+        "How much is computed at once is chosen by memory (train.tokens_per_pass)"
     )
     updates = fields.whole("max_steps")
     found: dict[str, Any] = {
         "epochs": fields.number("num_train_epochs", default=3.0),
         "groups_per_update": per_pass * passes,
-        "groups_per_pass": per_pass,
         "dropout": dropout,
         "keep_last": fields.whole("save_total_limit") or 2,
     }

@@ -35,6 +35,8 @@ def recipe(fields: Fields, method: str | None) -> Imported:
     acts = stage in ("sft", "rm")
     objectives = _objectives(fields, stage)
     train = _trainer.train(fields, dropout=acts)
+    if (balance := fields.number("moe_aux_loss_coef")) is not None:
+        train["balance_experts"] = balance
     evaluated = _trainer.evaluates(fields, train)
     pure = fields.flag("pure_bf16")
     model: dict[str, Any] = {
@@ -47,8 +49,7 @@ def recipe(fields: Fields, method: str | None) -> Imported:
     if kind == "lora":
         model["adapter"] = _adapter(fields, acts=acts)
     reference = fields.text("ref_model")
-    if reference is not None and reference != path:
-        fields.notes.insert(0, f"not carried over: ref_model = {reference!r}: the reference is the model at the start of this stage")
+    held = {"reference": {"source": "checkpoint", "path": reference}} if reference not in (None, path) and stage in ("dpo", "kto") else {}
     return fields.finish(
         {
             "name": _trainer.name(fields),
@@ -56,6 +57,7 @@ def recipe(fields: Fields, method: str | None) -> Imported:
             "model": model,
             "data": _data(fields, stage, evaluated=evaluated, imitated=len(objectives) > 1),
             "objectives": objectives,
+            **held,
             "optim": _trainer.optim(fields, lr=_LR),
             "train": train,
         }

@@ -69,10 +69,20 @@ def recipe(fields: Fields, method: str | None) -> Imported:
             "model": model,
             "data": _data(fields, kind, evaluated=evaluated, imitated=len(objectives) > 1),
             "objectives": objectives,
+            **_reference(fields, kind),
             "optim": _trainer.optim(fields, lr=_LR[kind]),
             "train": train,
         }
     )
+
+
+def _reference(fields: Fields, kind: str) -> dict[str, Any]:
+    """Returns the section `reference` where the file asks for a reference that moves (TR-DPO)."""
+    if kind != "dpo" or not fields.flag("sync_ref_model"):
+        fields.take("ref_model_mixup_alpha", "ref_model_sync_steps")  # without sync_ref_model they do nothing
+        return {}
+    alpha, every = fields.number("ref_model_mixup_alpha", default=0.6), fields.whole("ref_model_sync_steps", default=512)
+    return {"reference": {"source": "refreshed", "alpha": alpha, "every": every}}
 
 
 def _kind(fields: Fields) -> str:
