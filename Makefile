@@ -16,7 +16,7 @@ test: setup ## the test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: setup ## what is broken on purpose, at full length, with the numbers at the end (under half an hour)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/invariants $(wildcard tests/distributed) --full -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/invariants tests/distributed --full -n 2 --dist loadfile
 
 bench: setup ## speed and memory beside TRL's newest release, and how cost grows: about an hour on two idle cores (BENCH_FLAGS=--quick: minutes)
 	@$(BIN)/python -m benchmarks.bench $(BENCH_FLAGS)

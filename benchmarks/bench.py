@@ -39,6 +39,8 @@ WORDS = (
     "TRL, each response once: the repaired TRL on as few pairs as name every response once, in place of all of them. That is another loss, and here for "
     "scale only.",
     *(f"attune, {mode}: `attune run` with " + ", ".join(f"`{setting}`" for setting in settings) + "." for mode, settings in MODES.items()),
+    "bf16 is not one thing: TRL and the floor hold float32 weights and cast them for each product (autocast); attune computes with bfloat16 weights and steps "
+    "float32 ones beside them. Products take bfloat16 factors on all sides, and AdamW steps float32 numbers.",
     "floor: the bare model forward and backward on each unique token once, the head on response tokens, AdamW; bf16 autocast.",
 )
 

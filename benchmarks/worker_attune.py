@@ -11,14 +11,14 @@ from typing import Any
 from benchmarks.worker import Turns, tune_allocator
 
 MODES: dict[str, tuple[str, ...]] = {
-    "fast": ("model.compute=bfloat16", "train.tokens_per_pass=8192"),
-    "lean": ("model.compute=bfloat16", "train.tokens_per_pass=1300"),
+    "fast": ("model.dtype=bfloat16", "train.tokens_per_pass=8192"),
+    "lean": ("model.dtype=bfloat16", "train.tokens_per_pass=1300"),
     "float32": ("train.tokens_per_pass=8192",),
 }
 """Settings of each mode, as a user would write them on the command line; everything else is a default, or a matter of the shape."""
 
 PRECISIONS = {"fast": "bf16", "lean": "bf16", "float32": "float32"}
-"""What the table calls the precision of a mode; bf16: products in 16 bits over float32 weights, on both sides."""
+"""What the table calls the precision of a mode; bf16: products in 16 bits, and float32 weights that are stepped, on both sides."""
 
 
 def main() -> None:

@@ -8,9 +8,11 @@ cases that only the full form tries as `slow`, and notes on the fixture `tally` 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 
 import pytest
+import torch
 
 NOTE = "tally"
 
@@ -45,11 +47,14 @@ def tally(record_property: Callable[[str, object], None]) -> Tally:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is marked `slow`: cases that only the full form tries."""
-    slow = [] if config.getoption("--full") else [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    """Leaves out what is marked `slow`, cases that only the full form tries, and what is marked `gpu` where there is none, or in CI."""
+    absent = set() if config.getoption("--full") else {"slow"}
+    if "CI" in os.environ or not torch.cuda.is_available():
+        absent.add("gpu")
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in absent)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -129,10 +129,11 @@ def tokenizer(
 
 
 _EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1, "mlp_only_layers": []}
+_SLIDING: dict[str, Any] = {"use_sliding_window": True, "max_window_layers": 1}
 _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {}),
-    "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
-    "qwen3": ("Qwen3Config", {"head_dim": 8}),
+    "qwen2": ("Qwen2Config", {"tie_word_embeddings": True, **_SLIDING}),
+    "qwen3": ("Qwen3Config", {"head_dim": 8, **_SLIDING}),
     "mistral": ("MistralConfig", {}),
     "gemma": ("GemmaConfig", {"head_dim": 8}),
     "gemma2": ("Gemma2Config", {"head_dim": 8, "query_pre_attn_scalar": 8, "final_logit_softcapping": 5.0, "attn_logit_softcapping": 20.0}),
@@ -147,10 +148,10 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox": ("GPTNeoXConfig", {"num_key_value_heads": 4, "initializer_range": 0.1}),
     "cohere2": ("Cohere2Config", {"layer_types": ["sliding_attention", "full_attention"]}),
     "mixtral": ("MixtralConfig", {"num_local_experts": 4, "num_experts_per_tok": 2}),
-    "qwen2_moe": ("Qwen2MoeConfig", {**_EXPERTS, "shared_expert_intermediate_size": 32}),
-    "qwen3_moe": ("Qwen3MoeConfig", {**_EXPERTS, "head_dim": 8}),
+    "qwen2_moe": ("Qwen2MoeConfig", {**_EXPERTS, **_SLIDING, "shared_expert_intermediate_size": 32}),
+    "qwen3_moe": ("Qwen3MoeConfig", {**_EXPERTS, **_SLIDING, "head_dim": 8}),
 }
-WINDOWED = ("mistral", "gemma2", "gemma3_text", "phi3", "cohere2", "mixtral")
+WINDOWED = ("mistral", "gemma2", "gemma3_text", "phi3", "cohere2", "mixtral", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe")
 EVERY = ("gpt2", *_FAMILIES)
 
 

@@ -238,12 +238,13 @@ def report(run_dir: Annotated[Path, typer.Argument(help="A run's directory.")]) 
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="A run's directory (of a chain: its last trained stage), or a model's or adapter's folder.")],
+    source: Annotated[str, typer.Argument(help="A run's directory (of a chain: the last stage that trains), or a model's or adapter's folder.")],
     to: Annotated[Path, typer.Option("--to", help="The directory to write; it must not be there yet.")],
     adapter: Annotated[bool, typer.Option("--adapter/--merged", help="The adapter alone, or one model with the adapter in its weights.")] = False,
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; as the weights are kept if left out.")] = None,
     base: Annotated[str | None, typer.Option("--base", help="Hub id of the model that training began with, for the card and the adapter.")] = None,
     license: Annotated[str | None, typer.Option("--license", help="A hub's identifier of a licence, for the card; unknown if left out.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Let code that lies beside the weights run.")] = False,
 ) -> None:
     """Writes a trained model as transformers and vLLM load it.
 
@@ -251,7 +252,8 @@ def export(
     """
     from attune.recipes.export import export as export_model
 
-    print(export_model(source, to, form="adapter" if adapter else "merged", dtype=dtype, base=base, license=license))
+    options: dict[str, Any] = {"dtype": dtype, "base": base, "license": license, "trust_remote_code": trust_remote_code}
+    print(export_model(source, to, form="adapter" if adapter else "merged", **options))
 
 
 @app.command("import")

@@ -292,6 +292,8 @@ class Stage(Section):
             raise ValueError("a stage with objectives needs `data`")
         if not self.objectives and self.evaluate is None:
             raise ValueError("a stage needs `objectives` to train or `evaluate` to compare")
+        if self.train.patience is not None and self.train.eval_every is None:
+            raise ValueError("train.patience counts evaluations: it needs train.eval_every")
         if self.data is not None and self.data.streaming and self.reference.cache in ("memory", "disk"):
             raise ValueError(f"reference.cache={self.reference.cache} computes all log-probabilities before training; data.streaming=true takes off (or auto)")
         if self.data is not None and self.data.streaming and not self.train.shuffle and any(source.weight for source in self.data.train):

@@ -81,7 +81,8 @@ def implement(model: Any) -> bool:
         model.set_attn_implementation(name)
     except ValueError:  # the architecture does not go through the interface
         return False
-    return True
+    taken: bool = model.config._attn_implementation == name  # others are left as they are, with a warning
+    return taken
 
 
 def _attend(
@@ -104,10 +105,11 @@ def _attend(
         result: tuple[Tensor, Tensor | None] = _own(module, before)(module, query, key, value, attention_mask, **extra)
         return result
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    window = sliding_window or getattr(module, "sliding_window", None)  # some architectures leave it to the mask
     if torch.is_autocast_enabled(query.device.type):
         wanted = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(wanted), key.to(wanted), value.to(wanted)
-    return shared_attention(query, key, value, attention_mask, scale=scale, dropout=dropout, window=sliding_window, softcap=softcap), None
+    return shared_attention(query, key, value, attention_mask, scale=scale, dropout=dropout, window=window, softcap=softcap), None
 
 
 def _own(module: Any, before: str) -> Any:
@@ -162,7 +164,7 @@ class _Pieces(torch.autograd.Function):
         seed = int(torch.randint(2**31, ())) if dropout else 0
         out = torch.empty_like(line.query_GSLD)
         lse = out.new_empty(out.shape[:-1])
-        with line.exact_products():
+        with line.quick_products():
             for number, piece in enumerate(_plan(sights)):
                 for block in line.blocks(piece):
                     score = line.scores(block)
@@ -191,7 +193,7 @@ class _Pieces(torch.autograd.Function):
         grad_out = grad[0].unflatten(1, shape[:2]).permute(1, 2, 0, 3).to(lse.dtype)
         drift = (grad[0].to(lse.dtype) * result[0].to(lse.dtype)).sum(-1).unflatten(1, shape[:2]).permute(1, 2, 0)
         grad_query, grad_key, grad_value = torch.zeros_like(line.query_GSLD), torch.zeros_like(line.key_GLD), torch.zeros_like(line.value_GLD)
-        with line.exact_products():
+        with line.quick_products():
             for number, piece in enumerate(_plan(sights)):
                 for block in line.blocks(piece):
                     rows, keys = slice(block.start, block.stop), slice(block.key_start, block.key_stop)
@@ -226,8 +228,8 @@ class _Line:
         self.sights, self.window, self.softcap = sights, window, softcap
 
     @contextmanager
-    def exact_products(self) -> Iterator[None]:
-        """Inside the block float32 products of what came as bfloat16 go the quick way: the factors may be rounded to bfloat16 where they are not yet."""
+    def quick_products(self) -> Iterator[None]:
+        """Inside the block float32 products of what came as bfloat16 go the quick way: on some machines factors are rounded to bfloat16 again."""
         before = torch.get_float32_matmul_precision()
         if self.narrow:
             torch.set_float32_matmul_precision("medium")
@@ -303,16 +305,14 @@ def _positions(sights: Tensor) -> list[int]:
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, sights: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
     """The same through FlexAttention: the sights say which blocks of [tokens, tokens] are computed at all."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    made = _masks.setdefault(sights, {})
+    made, length = _masks.setdefault(sights, {}), query.shape[2]
     if window not in made:
-        made[window] = create_block_mask(_seen(sights, window), None, None, query.shape[2], query.shape[2], device=query.device)
+        made[window] = _compiled("create_block_mask")(_seen(sights, window), None, None, length, length, device=query.device)
 
     def capped(score: Tensor, *_: Tensor) -> Tensor:
         return score if softcap is None else softcap * torch.tanh(score / softcap)
 
-    result: Tensor = _compiled()(query, key, value, score_mod=capped, block_mask=made[window], scale=scale, enable_gqa=True)
+    result: Tensor = _compiled("flex_attention")(query, key, value, score_mod=capped, block_mask=made[window], scale=scale, enable_gqa=True)
     return result
 
 
@@ -328,7 +328,8 @@ def _seen(sights: Tensor, window: int | None) -> Callable[..., Tensor]:
 
 
 @cache
-def _compiled() -> Any:
-    from torch.nn.attention.flex_attention import flex_attention
+def _compiled(name: str) -> Any:
+    """Returns a function of FlexAttention; uncompiled it would make a tensor of tokens times tokens."""
+    from torch.nn.attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=True)
+    return torch.compile(getattr(flex_attention, name), dynamic=True)

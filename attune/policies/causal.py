@@ -35,6 +35,10 @@ _KEPT_ROWS = 1024
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+_BY_THE_LONGEST = ("longrope", "dynamic")
+# rotary positions whose frequencies follow the longest row of a pass once it is longer than the model was trained at first
+
+
 class CausalPolicy:
     """Log-probabilities of responses, or a reward head's scores of them.
 
@@ -124,8 +128,11 @@ class CausalPolicy:
 
     @property
     def max_positions(self) -> int | None:
-        """Tokens that prompt and response may have together; None where the configuration does not say."""
+        """Tokens that prompt and response may have together, so that a row's numbers do not depend on its company; None where the configuration is silent."""
         config = self.model.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") in _BY_THE_LONGEST and rope.get("original_max_position_embeddings"):
+            return int(rope["original_max_position_embeddings"])
         return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
 
     def with_module(self, module: Any) -> CausalPolicy:

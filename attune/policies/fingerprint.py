@@ -50,6 +50,7 @@ def _said(policy: CausalPolicy, *, adapter: bool) -> dict[str, Any]:
         "template": [policy.tokenizer.chat_template, policy.template.chat],
         "layout": policy.layout_used,
         "compute": policy.compute,
+        "products": torch.get_float32_matmul_precision(),
     }
 
 

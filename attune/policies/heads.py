@@ -110,7 +110,7 @@ class ScalarHead:
 
     def rewards(self, model: Any, states_N: Tensor) -> Tensor:
         """Returns [N] float32 or wider, the scores of the rows that end in these states."""
-        return _wide(model.score(states_N).squeeze(-1))
+        return _exactly(model.score, states_N)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,7 +173,7 @@ def computed(model: Any, head: Any, states: Tensor, packed: Packed, wants: Colle
         states_M = states[packed.predicting]
         said = head.rows(model, states_M, packed.targets, of_vocabulary, beside) if of_vocabulary else {}
         if "value" in wants:
-            said["value"] = _wide(getattr(model, _VALUE)(states_M).squeeze(-1))
+            said["value"] = _exactly(getattr(model, _VALUE), states_M)
         for name, value_M in said.items():
             made[name] = torch.zeros(packed.mask.shape, dtype=value_M.dtype, device=value_M.device).masked_scatter(packed.mask, value_M)
     if "reward" in wants:
@@ -181,6 +181,14 @@ def computed(model: Any, head: Any, states: Tensor, packed: Packed, wants: Colle
     if "embedding" in wants:
         made["embedding"] = reading.embedding(states, packed)
     return made
+
+
+def _exactly(layer: torch.nn.Module, states: Tensor) -> Tensor:
+    """Returns the one number that a layer makes of each state, computed in float32 or wider whatever its weights are: in 16 bits margins would be steps."""
+    weights = {name: _wide(parameter) for name, parameter in layer.named_parameters()}
+    with torch.autocast(states.device.type, enabled=False):
+        made: Tensor = torch.func.functional_call(layer, weights, (_wide(states),))
+    return made.squeeze(-1)
 
 
 def vocabulary_head(model: Any, line: Line) -> TiledHead | LogitsHead:
@@ -195,9 +203,11 @@ def vocabulary_head(model: Any, line: Line) -> TiledHead | LogitsHead:
     tiled = TiledHead(getattr(config, "final_logit_softcapping", None), scale)
     target_M = line.ids.flatten()
     with torch.no_grad():
-        own = target_logps(LogitsHead().states(model, line).flatten(0, 1), target_M)
+        logits_MV = LogitsHead().states(model, line).flatten(0, 1)
+        own = target_logps(logits_MV, target_M)
         ours = tiled.rows(model, tiled.states(model, line).flatten(0, 1), target_M, ("logp",), Beside())["logp"]
-    return tiled if torch.allclose(own, ours, atol=1e-3 if own.dtype == layer.weight.dtype else 0.1, rtol=0) else LogitsHead()
+    rounding = 4 * torch.finfo(logits_MV.dtype).eps * float(logits_MV.abs().max())  # of the model's own logits, which are in its type
+    return tiled if torch.allclose(own, ours, atol=max(1e-3, rounding), rtol=0) else LogitsHead()
 
 
 def direct(model: Any, head: Any) -> Any:

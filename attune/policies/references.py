@@ -166,7 +166,8 @@ class CachedReference:
     """A reference that keeps what it computed, by the content of a row and never by its place in the data."""
 
     def __init__(self, reference: Reference, folder: str | None, identity: str, say: Callable[[str], None]) -> None:
-        self._reference, self.identity = reference, identity
+        self._reference: Reference | None = reference
+        self.identity = identity
         place = None if folder is None else Path(folder) / hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.store = Store(place, identity, say)
 
@@ -185,10 +186,15 @@ class CachedReference:
         found = self.read(encoded)
         if found is not None:
             return found
+        assert self._reference is not None, "a row that was not kept, of a reference that was let go"
         computed = rows_of(encoded, self._reference.logp(encoded))
         self.keep(computed)
         kept = {key: self.store.get(key) for key in computed}  # the first value of a row is the one that everybody reads
         return laid_out(encoded, {key: computed[key] if logp is None else logp for key, logp in kept.items()})
+
+    def let_go(self) -> None:
+        """Drops the reference, which may be a whole model: from now on what was kept is read."""
+        self._reference = None
 
     def keep(self, rows: Mapping[str, Tensor]) -> None:
         """Keeps rows by key, but for those that are there."""

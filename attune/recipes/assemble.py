@@ -22,6 +22,7 @@ from attune.data.mix import mix
 from attune.data.read import read
 from attune.data.split import split
 from attune.data.voices import heard
+from attune.training.optim import check_means
 from attune.training.source import SignalFn
 from attune.training.trackers import check_trackers
 from attune.training.update import Objective
@@ -38,7 +39,7 @@ def check(recipe: Recipe) -> None:
     """
     for stage in recipe.stages:
         try:
-            objectives_of(stage)
+            check_reference(stage, objectives_of(stage))
             check_trackers(stage.train.log_to)
             if stage.data is not None:
                 signal_of(stage.data)
@@ -47,8 +48,15 @@ def check(recipe: Recipe) -> None:
             raise
 
 
+def check_reference(stage: Stage, objectives: Sequence[Objective]) -> None:
+    """Raises ConfigError where a reference is named and nothing reads it."""
+    if objectives and stage.reference.source != "auto" and not any("ref_logp" in objective.spec.needs for objective in objectives):
+        names = ", ".join(objective.name for objective in objectives)
+        raise ConfigError(f"no objective reads a reference ({names})", field="reference.source", value=stage.reference.source, mend="leave `reference` out")
+
+
 def check_places(recipe: Recipe) -> None:
-    """Checks that every model and file which the recipe names is there, so that no training ends in a missing one; hub ids are left to their hub.
+    """Checks that every model, file and means which the recipe names is there, so that no training ends in a missing one; hub ids are left to their hub.
 
     Raises:
         AttuneError: names the path.
@@ -56,6 +64,7 @@ def check_places(recipe: Recipe) -> None:
     from attune.policies.folders import check_weights
 
     for stage in recipe.stages:
+        check_means(stage.optim)
         models = [stage.model.path, *((stage.evaluate.baseline, stage.evaluate.reward) if stage.evaluate else ())]
         if stage.reference.path is not None and not (Path(stage.reference.path) / "state.json").is_file():  # of a checkpoint
             models.append(stage.reference.path)

@@ -20,6 +20,8 @@ from attune.runs.directory import RunDirectory
 UNKNOWN = "unknown"
 """The hubs' identifier for a licence that nobody has stated."""
 
+_BY_PROMPT = "held out by prompt"  # stands among a run's sources for prompts taken from those it trains on
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
@@ -32,34 +34,43 @@ class Card:
     run: RunDirectory | None
     # what trained it; None: not known, and the card says so
     base: str | None
-    # hub id of the model that was trained from; None: as the recipe says
+    # hub id of the model that was trained from; None: as the run says
     license: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The model that training began with."""
+
+    path: str
+    # "" where it is not known
+    lies: Literal["hub", "folder", "unknown"]
+
+    @property
+    def hub_id(self) -> str | None:
+        """What others can load it by."""
+        return self.path if self.lies == "hub" else None
 
 
 def card(about: Card) -> str:
     """Returns README.md: YAML front matter that a hub reads, then Markdown."""
     stage = _stage(about.run)
-    base = about.base or _origin(about.run, stage)
+    base = _Start(about.base, "hub" if _as_hub_id(about.base) else "folder") if about.base else _start(about.run, stage)
     known = {name: found for name in _names(stage) for found in _method(name)}
     front = yaml.safe_dump(_front(about, stage, base), sort_keys=False, allow_unicode=True)
     parts = [f"---\n{front}---", f"# {about.name}", _lead(about, known, base), _load(about)]
     if about.run is None or not stage:
         parts.append("How this model was trained is not known: it was exported from a directory that is no run of attune.")
     else:
-        parts += [_methods(known, stage), _data(about.run), _settings(stage), _evaluation(about.run), _limits(about.run), _origins(about.run)]
+        parts += [_methods(known, stage), _data(about.run), _settings(stage, known), _evaluation(about.run), _limits(about.run), _origins(about.run)]
     parts.append(_license(about, base))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def is_hub_id(path: str) -> bool:
-    """Returns whether a model's path can only be a hub's OWNER/NAME: a folder of this machine means nothing to others."""
-    return path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).exists()
-
-
-def _front(about: Card, stage: Mapping[str, Any], base: str) -> dict[str, Any]:
+def _front(about: Card, stage: Mapping[str, Any], base: _Start) -> dict[str, Any]:
     front: dict[str, Any] = {"library_name": "peft" if about.form == "adapter" else "transformers"}
-    if is_hub_id(base):
-        front |= {"base_model": base, "base_model_relation": "adapter" if about.form == "adapter" else "finetune"}
+    if base.hub_id:
+        front |= {"base_model": base.hub_id, "base_model_relation": "adapter" if about.form == "adapter" else "finetune"}
     front["pipeline_tag"] = "text-generation" if about.kind == "lm" else "text-classification"
     front["tags"] = ["attune", *_names(stage), *(["reward-model"] if about.kind == "scalar" else [])]
     hubs = [path.removeprefix(HUB).partition("@")[0].partition(":")[0] for path in _paths(stage) if path.startswith(HUB)]
@@ -69,11 +80,12 @@ def _front(about: Card, stage: Mapping[str, Any], base: str) -> dict[str, Any]:
     return front
 
 
-def _lead(about: Card, known: Mapping[str, Method], base: str) -> str:
+def _lead(about: Card, known: Mapping[str, Method], base: _Start) -> str:
     what = {"lm": "A language model", "scalar": "A reward model: it gives a response one score"}[about.kind]
     what = what if about.form == "merged" else f"A LoRA adapter. {what}, as weights to add to those of its base"
     how = f", trained with {_and(list(known))}" if known else ""
-    below = f" from `{base}`" if is_hub_id(base) else f" from a local folder called `{Path(base).name}`" if base else ""
+    place = {"hub": "", "folder": "a local folder called ", "unknown": "a model called "}[base.lies]
+    below = f" from {place}`{base.hub_id or Path(base.path).name}`" if base.path else ""
     return f"{what}{how}{below}. Made with attune."
 
 
@@ -122,8 +134,8 @@ def _data(run: RunDirectory) -> str:
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
-def _settings(stage: Mapping[str, Any]) -> str:
-    """The settings that differ from the defaults, and those that everybody asks for."""
+def _settings(stage: Mapping[str, Any], known: Mapping[str, Method]) -> str:
+    """The settings that differ from the defaults, and those that everybody asks for; of a reference where an objective reads one."""
     rows: dict[str, Any] = {}
     optim, loop, model = stage.get("optim", {}), stage.get("train", {}), stage.get("model", {})
     for name in ("name", "lr", "schedule", "warmup", "weight_decay", "clip_norm", "betas"):
@@ -134,7 +146,8 @@ def _settings(stage: Mapping[str, Any]) -> str:
         rows[f"model.{name}"] = model.get(name)
     adapter = model.get("adapter") or {}
     rows |= {f"model.adapter.{name}": adapter.get(name) for name in ("rank", "alpha", "dropout", "targets") if adapter}
-    rows["reference.source"] = stage.get("reference", {}).get("source")
+    if any("ref_logp" in found.spec.needs for found in known.values()):
+        rows["reference.source"] = stage.get("reference", {}).get("source")
     rows["seed"] = stage.get("seed")
     return "\n".join(
         ["## Settings", "", "| setting | value |", "| --- | --- |", *(f"| `{name}` | {value} |" for name, value in rows.items() if value is not None)]
@@ -176,10 +189,10 @@ def _origins(run: RunDirectory) -> str:
     return f"## Origin\n\n{', '.join(part for part in parts if part)}. Fingerprint of the recipe: `{said.get('recipe')}`."
 
 
-def _license(about: Card, base: str) -> str:
+def _license(about: Card, base: _Start) -> str:
     if about.license is not None:
         return f"## Licence\n\n`{about.license}`, as whoever exported the model says."
-    below = f"of `{base}`" if is_hub_id(base) else "of the model it was trained from"
+    below = f"of `{base.hub_id}`" if base.hub_id else "of the model it was trained from"
     return f"## Licence\n\nNot stated. The licence {below} and the terms of the data apply; check both before you share this model."
 
 
@@ -200,18 +213,27 @@ def _comparisons(run: RunDirectory) -> list[RunDirectory]:
     return [other for other, stage in said if not stage.get("objectives") and stage["model"]["path"] == f"stage:{run.name}"]
 
 
-def _origin(run: RunDirectory | None, stage: Mapping[str, Any]) -> str:
-    """Returns the path of the model that training began with; of a chain's stage, that of the stage where the chain began."""
+def _start(run: RunDirectory | None, stage: Mapping[str, Any]) -> _Start:
+    """Returns the model that training began with; of a chain's stage, that of the stage where the chain began.
+
+    Whether its path is a folder or a hub's OWNER/NAME only the run saw; the two look alike, and here the path may mean something else.
+    """
     path = str(stage.get("model", {}).get("path", ""))
     while run is not None and path.startswith("stage:"):
         path = str(_stage(RunDirectory(run.path.parent / path.removeprefix("stage:"))).get("model", {}).get("path", ""))
-    return path
+    lies = _upper(run, "provenance.json")["models"].get(path) if run is not None else None
+    return _Start(path, lies if lies == "folder" or (lies == "hub" and _as_hub_id(path)) else "unknown")
 
 
 def _upper(run: RunDirectory, name: str) -> Mapping[str, Any]:
     """Returns a file of the run with what only the chain it is a stage of knows."""
     own, whole = run.read_json(name) or {}, RunDirectory(run.path.parent).read_json(name) or {}
-    return {**whole, **own, "data": {**(whole.get("data") or {}), **(own.get("data") or {})}}
+    return {**whole, **own, **{key: {**(whole.get(key) or {}), **(own.get(key) or {})} for key in ("data", "models")}}
+
+
+def _as_hub_id(path: str) -> bool:
+    """Returns whether a path that is no folder, or is said to be none, has the form of a hub's OWNER/NAME."""
+    return path.count("/") == 1 and not path.startswith((".", "/", "~"))
 
 
 def _names(stage: Mapping[str, Any]) -> list[str]:
@@ -228,7 +250,7 @@ def _paths(stage: Mapping[str, Any]) -> list[str]:
 
 
 def _source(path: str) -> str:
-    return f"`{path.removeprefix(HUB)}` on the hub" if path.startswith(HUB) else path if " " in path else f"`{Path(path).name}`"
+    return f"`{path.removeprefix(HUB)}` on the hub" if path.startswith(HUB) else path if path == _BY_PROMPT else f"`{Path(path).name}`"
 
 
 def _cell(text: str) -> str:

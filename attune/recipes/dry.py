@@ -77,5 +77,6 @@ def _passes(stage: Stage, prepared: Prepared) -> list[str]:
     return [
         f"passes: {min(num_passes)} to {max(num_passes)} an update, at most {tokens} tokens each",
         f"largest pass: {size.tokens} tokens, {size.supervised} of them supervised",
-        f"memory, about {found.total / GIB:.2f} GiB: {said}",
+        f"memory, about {found.total / GIB:.2f} GiB{' and what passes take, which is unknown' if found.unknown else ''}: {said}",
+        *([f"unknown: {found.unknown}"] if found.unknown else []),
     ]

@@ -39,7 +39,7 @@ def evaluate_stage(stage: Stage, run: RunDirectory, *, resolve: Callable[[str], 
     if config is None:
         raise ConfigError("a stage that evaluates needs the section", field="evaluate")
     groups = read_sources(config.prompts, max_bad=0.05, limit=None, seed=stage.seed).groups
-    plain = stage.model.model_copy(update={"adapter": None, "head": "lm"})
+    plain = stage.model.model_copy(update={"adapter": None, "head": "lm", "quantize": None})  # models as they are saved
     policy, baseline = (load_model(plain, path=resolve(path), use_token_ids=True) for path in (stage.model.path, config.baseline))
     judge = load_model(plain.model_copy(update={"head": "scalar"}), path=resolve(config.reward))
     fitting = [group for group in groups if all(fits(group, one, config.max_tokens) for one in (policy, baseline, judge))]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from attune.config.load import parse_yaml
 from attune.core.errors import ConfigError, RunError
 from attune.policies.folders import base_of_adapter, check_weights, foreign, read_object
 from attune.recipes.card import Card, card
@@ -28,7 +29,7 @@ class Origin:
     path: str
     # a model's folder or hub id, or an adapter's folder
     base: str | None
-    # what an adapter that no run is known of says about its base; None: the run knows, or nobody does
+    # hub id of the model below an adapter that no run is known of, which is read from there; None: the run knows, or nobody does
     run: RunDirectory | None
     # what trained it; None: not known
 
@@ -41,22 +42,25 @@ def export(
     dtype: str | None = None,
     base: str | None = None,
     license: str | None = None,
+    trust_remote_code: bool = False,
 ) -> str:
     """Writes a directory that transformers, vLLM and others load without attune, whole or not at all.
 
     Args:
-        source: a run's directory (of a chain: the last stage that trained), one stage's, or a model's or adapter's folder or hub id.
+        source: a run's directory (of a chain: the last stage that trains), one stage's, or a model's or adapter's folder or hub id.
         to: the directory; it must not be there yet.
         form: "merged": one model, its adapter, if it has one, added to its weights in float32; "adapter": the adapter alone.
         dtype: of the weights: "float32", "bfloat16" or "float16"; None: as they are kept.
         base: hub id of the model that was trained from, for the card and the adapter; None: as the run says, a local folder only as text.
         license: a hub's identifier of a licence, for the card; None: "unknown".
+        trust_remote_code: whether code that lies beside the weights may run; a run's recipe does not say so for whoever was given the run.
 
     Returns:
         What was written and what to know about it, in lines.
 
     Raises:
-        ConfigError: there is no adapter, or an option that does not exist. RunError: the place is taken, or cannot be written.
+        ConfigError: there is no adapter, or an option that does not exist. RunError: the place is taken, or cannot be written, or the run's last
+            stage has not trained to its end. AttuneError: there is no such model, or it wants to run code of its own.
     """
     if dtype not in (None, *_DTYPES):
         raise ConfigError("no such type of weights", field="dtype", value=dtype, allowed=", ".join(_DTYPES))
@@ -67,7 +71,7 @@ def export(
     aside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
         aside.mkdir(parents=True)
-        kind = _copy_adapter(origin, aside, dtype, base) if form == "adapter" else _save(origin, aside, dtype)
+        kind = _copy_adapter(origin, aside, dtype, base) if form == "adapter" else _save(origin, aside, dtype, trust_remote_code=trust_remote_code)
         about = Card(name=place.name, form=form, kind=kind, run=origin.run, base=base or origin.base, license=license)
         write_atomic(aside / "README.md", card(about))
         notes = look_at(aside)
@@ -95,7 +99,8 @@ def origin_of(source: str | Path, form: Form) -> Origin:
     adapter = _json(found / "adapter_config.json")
     if form == "adapter" and not adapter:
         raise ConfigError("there is no adapter", field="--adapter", value=str(source), allowed="a run that trained one (model.adapter), or an adapter's folder")
-    return Origin(str(found) if found.exists() else str(source), base_of_adapter(str(found)) if run is None else None, run)
+    base = base_of_adapter(str(found)) if run is None and form == "merged" else None  # an adapter alone goes without it: nothing shows where it lies
+    return Origin(str(found) if found.exists() else str(source), None if base is None or Path(base).is_dir() else base, run)
 
 
 def look_at(folder: Path) -> list[str]:
@@ -143,13 +148,28 @@ def _about_adapter(config: Mapping[str, Any]) -> list[str]:
 
 
 def _trained(run: RunDirectory) -> RunDirectory:
-    for stage in reversed(run.stages):
-        if (stage.model / "config.json").is_file() and stage.read_json("outcome.json") is not None:
-            return stage
-    raise RunError("the run holds no trained model", file=str(run.path), mend="it may have been interrupted: --resume goes on with it")
+    """Returns the last stage that trains; an earlier one is never taken for it, whether or not the run came that far."""
+    training = [stage for stage in run.stages if _trains(run, stage)]
+    last = training[-1] if training else run
+    if not (last.model / "config.json").is_file() or last.read_json("outcome.json") is None:
+        raise RunError("the run holds no trained model", file=str(last.path), mend="it may have been interrupted: --resume goes on with it")
+    return last
 
 
-def _save(origin: Origin, folder: Path, dtype: str | None) -> str:
+def _trains(run: RunDirectory, stage: RunDirectory) -> bool:
+    """Returns whether a stage has objectives: its own recipe says so once it has begun, the chain's before."""
+    stages = _recipe(run).get("stages")
+    planned = [one for one in stages if isinstance(one, dict) and (stage is run or one.get("name") == stage.name)] if isinstance(stages, list) else []
+    return any(one.get("objectives") for one in (_recipe(stage), *planned))
+
+
+def _recipe(run: RunDirectory) -> dict[str, Any]:
+    path = run / "recipe.yaml"
+    said = parse_yaml(path.read_text("utf-8"), file=str(path)) if path.is_file() else {}
+    return said if isinstance(said, dict) else {}
+
+
+def _save(origin: Origin, folder: Path, dtype: str | None, *, trust_remote_code: bool) -> str:
     """Writes the whole model, its adapter merged in float32 and then put into the type asked for; returns its kind."""
     from transformers.utils import logging
 
@@ -160,11 +180,11 @@ def _save(origin: Origin, folder: Path, dtype: str | None) -> str:
     logging.disable_progress_bar()
     adapter = _json(Path(origin.path) / "adapter_config.json")
     model = base_of_adapter(origin.path) or origin.path
-    config = _configuration(model)
+    config = _configuration(model, trust_remote_code=trust_remote_code)
     scalar = adapter.get("task_type") == "SEQ_CLS" if adapter else "ForSequenceClassification" in "".join(config.architectures or ())
     kept = str(config.get_text_config().dtype or "float32").removeprefix("torch.")
     wanted = dtype or (kept if kept in DTYPES else "float32")
-    policy = load(origin.path, dtype="float32" if adapter else wanted, head="scalar" if scalar else "lm", layout="plain")
+    policy = load(origin.path, dtype="float32" if adapter else wanted, head="scalar" if scalar else "lm", layout="plain", trust_remote_code=trust_remote_code)
     if adapter:
         policy = policy.with_module(policy.module.merge_and_unload().to(DTYPES[wanted]))
     policy.save(str(folder))
@@ -194,12 +214,12 @@ def _copy_adapter(origin: Origin, folder: Path, dtype: str | None, base: str | N
     return "scalar" if config.get("task_type") == "SEQ_CLS" else "lm"
 
 
-def _configuration(path: str) -> Any:
+def _configuration(path: str, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     check_weights(path)
     with foreign("the model", path):
-        return AutoConfig.from_pretrained(path)
+        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
 
 
 def _also_for_older(folder: Path) -> None:

@@ -23,13 +23,14 @@ from attune.recipes.dry import origin
 from attune.recipes.passes import asks_reference, reference_bytes
 from attune.recipes.progress import Watcher
 from attune.recipes.run import resolve
-from attune.recipes.train_stage import Prepared, prepare
+from attune.recipes.train_stage import Prepared, number_annotators, prepare
 from attune.training.machine import tune
 from attune.training.memory import estimate
 from attune.training.optim import build_optimizer
 from attune.training.source import Drawn, Item, Order, rows_of
-from attune.training.stopwatch import computed_in, peak_flops
-from attune.training.update import Frozen, Learner, means
+from attune.training.stopwatch import Stopwatch, computed_in, peak_flops
+from attune.training.sums import means
+from attune.training.update import Frozen, Learner
 
 _PARTS = {"attention": ("attention", "attn"), "mlp": ("mlp", "moe", "feedforward", "ffn")}
 
@@ -102,10 +103,12 @@ class _Blank:
 
 def _measured(stage: Stage, prepared: Prepared, updates: int) -> Profile:
     policy, train, plain = prepared.policy, prepared.material.train, prepared.learner
+    assert stage.data is not None, "a stage that trains has data"
     anew = asks_reference(stage, plain.objectives)
     source: Frozen = as_it_is(policy) if anew else _Blank()  # a pass of the policy itself costs what one of a reference does
     frozen = {"ref_logp": source} if "ref_logp" in plain.needs else {}
-    learner = Learner(policy, plain.objectives, frozen=frozen, tokens_per_pass=plain.room.budget)
+    annotators = number_annotators(stage.data, plain.objectives, prepared.material)
+    learner = Learner(policy, plain.objectives, frozen=frozen, tokens_per_pass=plain.room.budget, annotators=annotators, balance=plain.balance)
     order = Order(len(train), stage.train.groups_per_update, seed=stage.seed, shuffle=stage.train.shuffle)
     batches = [Drawn(train, order(update)) for update in range(updates + 1)]
     memory, _ = estimate(learner, batches, stage.optim, beside=reference_bytes(stage, policy, plain.objectives))
@@ -114,7 +117,7 @@ def _measured(stage: Stage, prepared: Prepared, updates: int) -> Profile:
     policy.module.train(stage.train.dropout)
     times: dict[str, float] = {}
     seconds = tokens = flops = 0.0
-    with _parts_timed(policy.module, learner.clock.device) as parts:
+    with _parts_timed(policy.module, learner.clock) as parts:
         for number, items in enumerate(batches):
             if number == 1:
                 parts.clear()
@@ -184,14 +187,18 @@ def _repeated(policy: CausalPolicy, items: Sequence[Item]) -> tuple[float, float
 
 
 @contextmanager
-def _parts_timed(module: torch.nn.Module, device: torch.device) -> Iterator[dict[str, float]]:
-    """Yields seconds by "forward PART" and "backward PART", of attention, mlp and the whole model below the head, while hooks add to them."""
+def _parts_timed(module: torch.nn.Module, clock: Stopwatch) -> Iterator[dict[str, float]]:
+    """Yields seconds by "forward PART" and "backward PART", of attention, mlp and the whole model below the head, while hooks add to them.
+
+    A call inside the clock's phase "backward" (the second one of two passes) belongs to the backward pass; outside of both phases (a reference,
+    among the data) nothing is added.
+    """
     found: dict[str, float] = {}
     started: dict[str, float] = {}
 
     def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)  # here it may cost time; a training never waits
+        if clock.device.type == "cuda":
+            torch.cuda.synchronize(clock.device)  # here it may cost time; a training never waits
         return time.perf_counter()
 
     def begin(key: str) -> None:
@@ -202,14 +209,19 @@ def _parts_timed(module: torch.nn.Module, device: torch.device) -> Iterator[dict
             found[key] = found.get(key, 0.0) + now() - started.pop(key)
 
     def before(part: str, inputs: list[Any]) -> None:
-        if part == "model" or "forward model" in started:  # what is computed again belongs to the backward pass
-            begin(f"forward {part}")
+        if clock.running not in ("forward", "backward"):
+            return
+        if part == "model" or f"{clock.running} model" in started:  # a layer alone is computed again inside of gradients that are timed
+            begin(f"{clock.running} {part}")
         entering = next((one for one in inputs if isinstance(one, Tensor) and one.requires_grad), None)
         if entering is not None and part != "model":
             entering.register_hook(lambda gradient: end(f"backward {part}"))
 
     def after(part: str, output: Any) -> None:
-        end(f"forward {part}")
+        if clock.running not in ("forward", "backward"):
+            return
+        if part == "model" or f"{clock.running} model" in started:
+            end(f"{clock.running} {part}")
         leaving = output[0] if isinstance(output, tuple) else output
         if isinstance(leaving, Tensor) and leaving.requires_grad:
             leaving.register_hook(lambda gradient: begin(f"backward {part}"))

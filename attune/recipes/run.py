@@ -88,7 +88,13 @@ def begin(recipe: Recipe, place: RunDirectory, *, resume: bool) -> None:
         raise RunError("the directory holds a run of another recipe", file=str(place.path), value=before["recipe"], allowed=fingerprint(recipe))
     if (place / "provenance.json").exists():
         sweep(place.path)
-    said = provenance(seed=recipe.stages[0].seed, data=_files(recipe, place), recipe_hash=fingerprint(recipe), streamed=_files(recipe, place, streamed=True))
+    said = provenance(
+        seed=recipe.stages[0].seed,
+        data=_files(recipe, place),
+        recipe_hash=fingerprint(recipe),
+        streamed=_files(recipe, place, streamed=True),
+        models=dict.fromkeys(stage.model.path for stage in recipe.stages if not stage.model.path.startswith("stage:")),
+    )
     if before is not None:
         changed = [path for path, digest in before["data"].items() if digest is not None and said["data"].get(path) != digest]
         if changed:

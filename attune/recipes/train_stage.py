@@ -16,7 +16,7 @@ from attune.data.voices import heard
 from attune.diagnostics.doctor import examine
 from attune.diagnostics.leaks import leaks
 from attune.policies.adapters import has_adapter
-from attune.policies.causal import CausalPolicy, load
+from attune.policies.causal import CausalPolicy
 from attune.policies.heads import direct
 from attune.policies.precision import is_quantized
 from attune.policies.sharding import whole
@@ -106,7 +106,7 @@ def train_stage(stage: Stage, run: RunDirectory, *, model_path: str, fingerprint
     kept = on_main(prepared.policy, stage, model_path, world)
     with world.together():
         if kept is not None:
-            save_model(kept, run)
+            save_model(kept, stage, run)
     return outcome
 
 
@@ -313,7 +313,7 @@ def on_main(policy: CausalPolicy, stage: Stage, model_path: str, world: World) -
     return kept
 
 
-def save_model(policy: CausalPolicy, run: RunDirectory) -> None:
+def save_model(policy: CausalPolicy, stage: Stage, run: RunDirectory) -> None:
     """Writes model/, a plain transformers directory; of an adapter also adapter/, and model/ then has it merged in.
 
     A quantised base is read again for that, on the CPU, and the adapter is added to its weights as they were before they were quantised.
@@ -323,7 +323,8 @@ def save_model(policy: CausalPolicy, run: RunDirectory) -> None:
         return
     policy.save(str(run / "adapter"))
     if is_quantized(policy.model):
-        policy = load(str(run / "adapter"), dtype=str(policy.model.dtype).removeprefix("torch."), head=policy.kind, layout="plain")
+        as_it_was = stage.model.model_copy(update={"quantize": None, "adapter": None, "layout": "plain"})
+        policy = load_model(as_it_was, path=str(run / "adapter"), device="cpu")
     policy.with_module(policy.module.merge_and_unload()).save(str(run.model))
 
 

@@ -12,8 +12,11 @@ RUN/
   events.jsonl       where memory ran out: a line for each pass that became smaller and each row that was left out
   evals.json         results of evaluations, by name
   samples.jsonl      responses side by side
-  checkpoints/       update-000100/ ...
-  model/             the model at the end (best or last), to be loaded again
+  outcome.json       updates done, whether it stopped early, metrics before, after and of the last update; written when model/ is whole
+  cache/             indices of streamed data, and log-probabilities that reference.cache=disk keeps
+  checkpoints/       update-000100/ ... and best-000060/ with early stopping
+  adapter/           of an adapter: it alone, at the end
+  model/             the model at the end (best or last), to be loaded again; an adapter is merged into it
   report.html
 """
 

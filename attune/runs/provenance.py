@@ -18,14 +18,15 @@ _PACKAGES = ("attune", "torch", "transformers", "tokenizers", "peft", "numpy", "
 _PIECES, _PIECE = 64, 1 << 16  # of a file that is too large to be read whole: how many, and bytes each
 
 
-def provenance(*, seed: int, data: Iterable[str], recipe_hash: str, streamed: Collection[str] = ()) -> dict[str, Any]:
-    """Returns versions, commit, command, seed, data hashes and the machine's kind.
+def provenance(*, seed: int, data: Iterable[str], recipe_hash: str, streamed: Collection[str] = (), models: Iterable[str] = ()) -> dict[str, Any]:
+    """Returns versions, commit, command, seed, data hashes, where models lie and the machine's kind.
 
     Args:
         seed: the run's seed.
         data: paths of the files that were read; what is not a file (a hub id) is named without a hash.
         recipe_hash: fingerprint of the resolved recipe.
         streamed: those of them that may be larger than memory; of these a hash of pieces is taken (sampled_hash).
+        models: paths of models as the recipe names them: whether one is a folder is seen now, from where the run is started, or never.
     """
     return {
         "started": now(),
@@ -34,6 +35,7 @@ def provenance(*, seed: int, data: Iterable[str], recipe_hash: str, streamed: Co
         "seed": seed,
         "recipe": recipe_hash,
         "data": {path: (sampled_hash if path in streamed else file_hash)(path) if Path(path).is_file() else None for path in data},
+        "models": {path: "folder" if Path(path).is_dir() else "hub" for path in models},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
     }

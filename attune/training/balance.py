@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +14,7 @@ from attune.policies.causal import CausalPolicy
 from attune.policies.experts import Experts
 from attune.training.distributed import SINGLE, World
 from attune.training.generators import generator_states, set_generator_states
-
-_SHARE = math.inf
+from attune.training.sums import SHARE
 
 
 class Balance:
@@ -73,7 +71,7 @@ class Balance:
         if not world.main:
             return {}
         balance = weight * sum(load * chance for load, chance in zip(loads, chances, strict=True))
-        return {"loss/experts": (balance, _SHARE), "busiest_expert": (max(loads) * self.experts.num / sum(loads), _SHARE)}
+        return {"loss/experts": (balance, SHARE), "busiest_expert": (max(loads) * self.experts.num / sum(loads), SHARE)}
 
     @contextmanager
     def resting(self) -> Iterator[None]:

@@ -112,6 +112,7 @@ def frozen_columns(
         now = other or (as_it_is(policy) if source == "initial" else _MAKE[source](policy))  # at its start the policy is its own reference
         known = cached(now, folder=folder, identity=None if folder else "this run", say=say)  # hashing all weights is for files that outlive the run
         too_long = _fill(known, now, policy, items, budget, world, on_disk=folder is not None, say=say, on_progress=on_progress)
+        known.let_go()
         made[source] = Sealed(known, later, too_long=too_long, always=world.sharded)
     return {name: made[source] for name, source in wanted.items()}
 

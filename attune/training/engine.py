@@ -22,7 +22,8 @@ from attune.training.microbatch import Budget
 from attune.training.optim import build_optimizer, learning_rate
 from attune.training.source import Drawn, Item, Order
 from attune.training.stopwatch import computed_in, peak_flops
-from attune.training.update import Learner, means
+from attune.training.sums import means
+from attune.training.update import Learner
 
 _GENERATOR = "generator"
 _REFERENCE = "reference-"
@@ -235,16 +236,18 @@ class _Session:
         generators: dict[int, Tensor] = {}
         for key in saved.names("states"):
             owner, _, name = key.partition("/")
-            if owner != _GENERATOR:
-                self.learner.states[owner] = {**self.learner.states[owner], name: saved.read("states", key)}
-            elif name.startswith(f"{self.world.rank}/"):
+            if owner == _GENERATOR and name.startswith(f"{self.world.rank}/"):
                 generators[int(name.partition("/")[2])] = saved.read("states", key)
         if generators:
             set_generator_states([generators[number] for number in sorted(generators)])
 
     def _put_models(self, saved: Saved) -> None:
-        """Puts the policy back, and the references that followed it."""
+        """Puts the policy back, and what followed it: methods' moving quantities and references."""
         put_weights(saved, self.module)
+        for key in saved.names("states"):
+            method, _, name = key.partition("/")
+            if method != _GENERATOR:
+                self.learner.states[method] = {**self.learner.states[method], name: saved.read("states", key)}
         for name, source in self.learner.moving.items():
             source.load_tensors(saved.table(f"{_REFERENCE}{name}", source.tensors()))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +35,10 @@ MARGIN = 0.85
 """Share of the memory there is that a run plans with: estimates err, allocators leave gaps, and others need some too."""
 _FIRST = 256  # tokens of the smallest pass that is measured
 _LOOKED_AT = 256  # groups whose sizes are looked at to know the longest rows
+_ANEW = Path("/proc/self/clear_refs")  # makes the largest size of this process begin anew
+
+UNKNOWN = f"this system does not say what a pass takes ({_ANEW} cannot be written)"
+"""Why there is no number for a pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,9 @@ class Estimate:
     """Bytes at the peak of a training, by what holds them."""
 
     parts: Mapping[str, float]
+    # without passes where these are not known
+    unknown: str | None = None
+    # why passes are not among them
 
     @property
     def total(self) -> float:
@@ -102,7 +108,7 @@ def estimate(learner: Learner, updates: Iterable[Sequence[Item]], optim: OptimCo
         program + weights + gradients + optimiser + reference + the larger of a pass and the optimiser's step
 
     Gradients stand while passes are computed only where an update takes several; where it takes one they are part of it. The program is what the
-    process holds besides, on the CPU only.
+    process holds besides, on the CPU only. Where passes cannot be measured they are not among the parts, and `unknown` says why.
 
     Args:
         learner: at its start, nothing computed yet.
@@ -113,7 +119,7 @@ def estimate(learner: Learner, updates: Iterable[Sequence[Item]], optim: OptimCo
     policy, device = learner.policy, learner.clock.device
     grown = gauge(device)
     stands = standing(policy.module, optim)
-    program = resident() - stands["weights"] - grown() if device.type == "cpu" else 0
+    program = resident() - stands["weights"] - (grown() if grown is not None else 0) if device.type == "cpu" else 0
     largest, several = None, False
     for items in updates:
         drafts = learner.drafts(items)
@@ -127,11 +133,14 @@ def estimate(learner: Learner, updates: Iterable[Sequence[Item]], optim: OptimCo
     curve = measured(policy, chosen_items, learner.wants, roles=learner.roles, most=size.tokens, accumulating=several)
     learning = [4 * _local(parameter).numel() for parameter in policy.module.parameters() if parameter.requires_grad]
     step = sum(learning) if device.type == "cuda" else 2 * max(learning)
-    passes, gradients = curve.bytes(size.tokens), stands["gradients"]
-    name = "largest pass" if several else "gradients and largest pass"
-    added = max(passes, step) if several else max(passes, gradients + step)
-    parts = {"program": program, "weights": stands["weights"], "gradients": gradients if several else 0, "optimiser": stands["optimiser"]}
-    return Estimate({**parts, "reference": beside, name: added}), size
+    gradients = stands["gradients"]
+    parts = {"program": program, "weights": stands["weights"], "gradients": gradients, "optimiser": stands["optimiser"], "reference": beside}
+    if curve is None:
+        return Estimate(parts, UNKNOWN), size
+    passes = curve.bytes(size.tokens)
+    if several:
+        return Estimate({**parts, "largest pass": max(passes, step)}), size
+    return Estimate({**parts, "gradients": 0, "gradients and largest pass": max(passes, gradients + step)}), size
 
 
 def measured(
@@ -144,11 +153,11 @@ def measured(
     room: float = math.inf,
     accumulating: bool = True,
     world: World = SINGLE,
-) -> Curve:
+) -> Curve | None:
     """Returns what passes over some of the items add to what stands: one of about 256 tokens, one of twice as many, and so on.
 
     It stops at `most` tokens, at the last item, or where the next pass would take more than `room`. Weights and generators are afterwards
-    as they were; there are no gradients.
+    as they were; there are no gradients. None: the system of a rank does not say what a pass takes (see gauge).
 
     Args:
         policy: at its start.
@@ -163,10 +172,13 @@ def measured(
     Raises:
         torch.OutOfMemoryError, RuntimeError: not even the smallest pass fits.
     """
+    grown = gauge(next(policy.module.parameters()).device)
+    unknown = bool(world.most(int(grown is None)))
+    if grown is None or unknown:
+        return None
     groups, drawn = [item.group for item in items], generator_states()
     points: list[tuple[int, float]] = []
     taken, rows, target = 0, list[Row](), _FIRST
-    grown = gauge(next(policy.module.parameters()).device)
     try:
         while taken < len(items):
             while taken < len(items) and (not rows or policy.size(groups, rows).tokens < target):
@@ -193,18 +205,21 @@ def measured(
     return Curve(tuple(points))
 
 
-def gauge(device: torch.device) -> Callable[[], int]:
+def gauge(device: torch.device) -> Callable[[], int] | None:
     """Returns a function that says how many bytes more than now were in use at one time since now: on the GPU by tensors, else by this process.
 
-    What freed memory is kept by the process, and the gaps that it leaves, are therefore counted on the CPU.
+    What freed memory is kept by the process, and the gaps that it leaves, are therefore counted on the CPU. None: that cannot be known, since the
+    system's mark of the largest size cannot be put back, and stands where it once was.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         return lambda: torch.cuda.max_memory_allocated(device) - before
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the largest size begins anew
+    try:
+        _ANEW.write_text("5")
+    except OSError:
+        return None
     size = resident()
     return lambda: resident() - size
 
@@ -269,9 +284,13 @@ def chosen(
     looked = items[:_LOOKED_AT]
     groups = [item.group for item in looked]
     longest = max(policy.size(groups, lay_out(looked, [index], roles=roles, annotators={}).rows).longest for index in range(len(looked)))
-    if max(most, longest) * generous(policy.module) <= room:
+    guess = generous(policy.module)
+    if max(most, longest) * guess <= room:
         return Budget(most), f"{most} tokens a pass: larger ones would be no faster, and memory is ample"
     curve = measured(policy, looked, wants, roles=roles, most=max(most, longest), room=room, world=world)
+    if curve is None:
+        tokens = min(most, max(1, int(room // guess)))
+        return Budget(tokens), f"{tokens} tokens a pass: {UNKNOWN}, so {guess / 2**20:.1f} MiB a token are reckoned, more than any takes"
     tokens, limit = curve.tokens(room, most), curve.tokens(room / MARGIN, 64 * max(most, longest))
     why = f"{tokens} tokens a pass take {curve.bytes(tokens) / 2**30:.2f} of the {room / 2**30:.2f} GiB beside weights, gradients and optimiser"
     return Budget(max(1, tokens), max(1, limit)), why

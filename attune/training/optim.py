@@ -22,6 +22,7 @@ def build_optimizer(module: torch.nn.Module, config: OptimConfig) -> AdamW:
     """
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     _check(learning, config)
+    check_means(config)
     groups = [
         {"params": [p for p in learning if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
@@ -30,10 +31,16 @@ def build_optimizer(module: torch.nn.Module, config: OptimConfig) -> AdamW:
     return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, bits=_BITS[config.name], offload=config.offload)
 
 
+def check_means(config: OptimConfig) -> None:
+    """Raises ConfigError where this machine lacks what the optimiser needs: a package, or a GPU to offload from."""
+    if config.name == "adamw8bit" and find_spec("bitsandbytes") is None:
+        raise ConfigError("bitsandbytes is not installed", field="optim.name", value=config.name, mend="pip install 'attune[quant]'")
+    if config.offload and not torch.cuda.is_available():
+        raise ConfigError("the weights are on the CPU already", field="optim.offload", value=True, mend="it is for a model on a GPU")
+
+
 def _check(learning: list[torch.nn.Parameter], config: OptimConfig) -> None:
     sharded = any(hasattr(parameter, "device_mesh") for parameter in learning)
-    if config.offload and all(parameter.device.type == "cpu" for parameter in learning):
-        raise ConfigError("the weights are on the CPU already", field="optim.offload", value=True, mend="it is for a model on a GPU")
     if config.offload and sharded:
         raise ConfigError("the weights are sharded, and so is the optimiser's state", field="optim.offload", value=True, mend="use one of the two")
     if config.name == "adamw8bit":
@@ -41,8 +48,6 @@ def _check(learning: list[torch.nn.Parameter], config: OptimConfig) -> None:
             raise ConfigError("8-bit moments of sharded weights are not made", field="optim.name", value=config.name, allowed="adamw")
         if any(parameter.dtype == torch.float64 for parameter in learning):
             raise ConfigError("weights of 64 bits have no 8-bit moments", field="optim.name", value=config.name, allowed="adamw")
-        if find_spec("bitsandbytes") is None:
-            raise ConfigError("bitsandbytes is not installed", field="optim.name", value=config.name, mend="pip install 'attune[quant]'")
 
 
 def learning_rate(update: int, num_updates: int, config: OptimConfig) -> float:

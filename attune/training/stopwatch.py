@@ -30,10 +30,14 @@ class Stopwatch:
 
     Args:
         device: where the model computes.
+
+    Attributes:
+        running: the phase whose block is being done; None: none is.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device, self._cuda = device, device.type == "cuda"
+        self.running: str | None = None
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._events: list[tuple[str, Any, Any]] = []
         self._started = time.perf_counter()
@@ -41,6 +45,15 @@ class Stopwatch:
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         """Counts the block for a phase; phases do not nest."""
+        self.running = phase
+        try:
+            with self._counted(phase):
+                yield
+        finally:
+            self.running = None
+
+    @contextmanager
+    def _counted(self, phase: str) -> Iterator[None]:
         if self._cuda and phase != "data":
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()

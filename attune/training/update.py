@@ -7,8 +7,7 @@ jointly, then the backward of those. A group that is computed in several pieces 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from attune.core.batch import COLUMNS, COUNTS, Batch, Loss, Term, reduced
+from attune.core.batch import COLUMNS, COUNTS, Batch, Loss, reduced
 from attune.core.errors import RunError
 from attune.core.protocols import Encoded, Policy
 from attune.core.spec import Spec, State
@@ -31,14 +30,9 @@ from attune.training.monitor import monitor
 from attune.training.room import NoRoom, Room
 from attune.training.source import Item
 from attune.training.stopwatch import Stopwatch, Work
+from attune.training.sums import SHARE, Sums, add, note
 
 Result = TypeVar("Result")
-
-Sums = dict[str, tuple[float, float]]
-"""Statistic -> (sum, count); these add up exactly over passes and ranks."""
-
-_SHARE = math.inf
-# the count of a statistic whose parts are shares of the whole: they are added, not averaged
 
 
 class Frozen(Protocol):
@@ -190,7 +184,7 @@ class Learner:
         own = self._account(cut, parts)
         if self.balance is not None:
             with self.room.fitting(), self.clock("forward"):
-                loads = self.balance.count([piece for part in parts for piece, _ in part.pieces], partial(self.policy.outputs, wants=self.wants), idle=idle)
+                loads = self.balance.count(self._running(parts), partial(self.policy.outputs, wants=self.wants), idle=idle)
             add(own, self.balance.settle(loads, self.world))
         coupled = any(objective.coupled for objective in self.objectives)
         if coupled and (cut.num_passes > 1 or self.world.size > 1):
@@ -224,13 +218,19 @@ class Learner:
                     self._columns(piece)
         return cut, parts, idle
 
+    def _running(self, parts: Sequence[Part]) -> Iterator[Encoded]:
+        """Yields all pieces, each noted as what is being computed, should memory run out meanwhile."""
+        for part in parts:
+            for piece, self.room.running in part.pieces:
+                yield piece
+
     def _account(self, cut: Cut, parts: Sequence[Part]) -> Sums:
         """Returns what is said of an update before it is computed."""
         pieces = [piece for part in parts for piece in part.pieces]
-        sums: Sums = {"computed_tokens": (float(sum(piece.num_tokens for piece, _ in pieces)), _SHARE), "loss": (0.0, _SHARE)}
-        sums["model_flops"] = (sum(self._work.flops(size) for _, size in pieces), _SHARE)
+        sums: Sums = {"computed_tokens": (float(sum(piece.num_tokens for piece, _ in pieces)), SHARE), "loss": (0.0, SHARE)}
+        sums["model_flops"] = (sum(self._work.flops(size) for _, size in pieces), SHARE)
         if cut.skipped:
-            sums["skipped_rows"] = (float(self.room.skip(cut.skipped)), _SHARE)
+            sums["skipped_rows"] = (float(self.room.skip(cut.skipped)), SHARE)
         return sums
 
     def _one_pass(self, part: Part, counts: Mapping[str, float], items: Sequence[Item]) -> Sums:
@@ -331,7 +331,7 @@ class Learner:
         sums: Sums = {}
         if learn and any(o.spec.update_when == "before" for o in self.objectives if o.spec.update_state):
             for objective in self.objectives:
-                _note(sums, self._call(objective, batch).stats, batch, prefix=f"{objective.name}/")
+                note(sums, self._call(objective, batch).stats, batch, prefix=f"{objective.name}/")
             self._move("before", sums)
             sums = {}
         losses, called = [], []
@@ -340,15 +340,15 @@ class Learner:
             called.append(said)
             loss = torch.stack([reduced(term, counts) for term in said.terms]).sum()
             losses.append(objective.weight * loss)
-            sums[f"loss/{objective.name}"] = (float(loss.detach()), _SHARE)
-            _note(sums, said.stats, batch, prefix=f"{objective.name}/")
+            sums[f"loss/{objective.name}"] = (float(loss.detach()), SHARE)
+            note(sums, said.stats, batch, prefix=f"{objective.name}/")
         total = torch.stack(losses).sum()
         if learn and not torch.isfinite(total):
             self._refused = not_finite(total, batch, {name: batch.get(name) for name in self.wants}, called, ids)
             if not self.world.sharded:  # there the other ranks wait in the passes to come
                 raise self._refused
-        sums["loss"] = (float(total.detach()), _SHARE)
-        _note(sums, monitor(batch), batch)
+        sums["loss"] = (float(total.detach()), SHARE)
+        note(sums, monitor(batch), batch)
         return total, sums
 
     def _call(self, objective: Objective, batch: Batch) -> Loss:
@@ -362,34 +362,6 @@ class Learner:
                 prefix = f"{objective.name}/"
                 own = {name.removeprefix(prefix): value for name, value in sums.items() if name.startswith(prefix)}
                 self.states[objective.name] = objective.spec.update_state(self.states[objective.name], own)
-
-
-def means(sums: Sums) -> dict[str, float]:
-    """Returns each statistic as a number: its sum over its count, or the sum alone where the parts are shares of the whole already.
-
-    What was counted 0 times (the accuracy of a batch without pairs) is absent, not 0.
-    """
-    return {name: total if count == _SHARE else total / count for name, (total, count) in sums.items() if count}
-
-
-def add(sums: Sums, more: Sums) -> None:
-    """Adds the statistics of a further pass."""
-    for name, (total, count) in more.items():
-        before = sums.get(name, (0.0, 0.0))
-        sums[name] = (before[0] + total, before[1] + count)
-
-
-def _note(sums: Sums, stats: Mapping[str, Term], batch: Batch, prefix: str = "") -> None:
-    """Adds the part of each statistic that this batch holds; what is counted by a constant is a share of the whole."""
-    for name, term in stats.items():
-        total = float(term.value.detach().double().sum())
-        if isinstance(term.count, str):
-            part = (total, float(batch.count(term.count)))
-        elif isinstance(term.count, Tensor):
-            part = (total, float(term.count))
-        else:
-            part = (total / term.count, _SHARE)
-        add(sums, {prefix + name: part})
 
 
 def _ids(parts: Sequence[Part], items: Sequence[Item]) -> list[str]:

@@ -86,7 +86,7 @@ DATASET: dict[str, tuple[list[str], list[str]]] = {
     "bench: empty": (["score", "$empty", "--bench", "--model", "$reward"], ["empty.jsonl", "no record"]),
     "streamed and kept": ([*GOOD, "data.streaming=true", "reference.cache=memory"], ["reference.cache=memory", "data.streaming=true takes off"]),
     "streamed pairs": ([*DPO, MODEL, "data.train=$bench", "data.streaming=true"], ["bench.jsonl", "attune data prepare"]),
-    "export: missing": (["export", "./nowhere", "--to", "o"], ["'nowhere'", "a folder, or a hub id"]),
+    "export: missing": (["export", "./nowhere", "--to", "o"], ["'./nowhere'", "a folder, or a hub id"]),
     "export: taken": (["export", "$model", "--to", "$model"], ["something already"]),
     "export: no adapter": (["export", "$model", "--to", "o", "--adapter"], ["--adapter", "no adapter"]),
     "export: no such type": (["export", "$model", "--to", "o", "--dtype", "int8"], ["dtype", "'int8'", "bfloat16"]),

@@ -115,7 +115,11 @@ def test_beside_kto_the_desirable_responses_are_imitated(tmp_path: Path) -> None
     [
         ({"pref_loss": "ipo"}, ("averages log-probabilities",)),
         ({"lora_dropout": 0.1}, ("lora_dropout = 0.1", "no effect")),
-        ({"quantization_bit": 4}, ("quantization_bit", "memory")),
+        ({"quantization_bit": 4, "finetuning_type": "full"}, ("quantization_bit", "no adapter", "memory is larger")),
+        ({"quantization_bit": 3}, ("quantization_bit", "3 bits", "memory is larger")),
+        ({"quantization_bit": 4, "quantization_method": "hqq"}, ("quantization_bit", "hqq", "memory is larger")),
+        ({"quantization_bit": 4, "quantization_type": "fp4"}, ("fp4", "nf4 here")),
+        ({"quantization_bit": 4, "double_quantization": False}, ("scales of 4-bit blocks",)),
         ({"use_rslora": True}, ("use_rslora", "sqrt(rank)")),
         ({"train_on_prompt": True}, ("train_on_prompt",)),
         ({"packing": True}, ("packing", "padding")),
@@ -142,6 +146,14 @@ def test_another_reference_is_held_against(tmp_path: Path) -> None:
         assert not told(found, "ref_model")
 
 
+@pytest.mark.parametrize(("loss", "name"), [({"pref_loss": "simpo"}, "simpo"), ({"pref_loss": "orpo"}, "orpo"), ({"stage": "sft"}, "sft")])
+def test_a_reference_that_nothing_reads_is_left_out(tmp_path: Path, loss: dict[str, Any], name: str) -> None:
+    found, stage = imported(tmp_path, {**DPO, **loss, "ref_model": "org/other"})
+    assert (stage.reference.source, stage.reference.path) == ("auto", None)
+    assert told(found, "ref_model = 'org/other' is left out", f"{name} reads no reference")
+    assert imported(tmp_path, {**DPO, "stage": "kto", "ref_model": "org/other"})[1].reference.path == "org/other"
+
+
 def test_its_defaults_differ_from_ours_and_are_written_down(tmp_path: Path) -> None:
     found, stage = imported(tmp_path, {"model_name_or_path": "m", "stage": "dpo", "dataset": "d"})
     assert stage.model.adapter is not None
@@ -153,15 +165,21 @@ def test_its_defaults_differ_from_ours_and_are_written_down(tmp_path: Path) -> N
 def test_all_weights(tmp_path: Path) -> None:
     found, stage = imported(tmp_path, {**DPO, "finetuning_type": "full"})
     assert stage.model.adapter is None
-    assert stage.model.dtype == "float32"
-    assert told(found, "bf16", "float32 is kept")
-    assert imported(tmp_path, {**DPO, "finetuning_type": "full", "pure_bf16": True})[1].model.dtype == "bfloat16"
+    assert (stage.model.dtype, stage.model.compute) == ("float32", "bfloat16")
+    assert not told(found, "bf16")
+    found, stage = imported(tmp_path, {**DPO, "finetuning_type": "full", "pure_bf16": True})
+    assert (stage.model.dtype, stage.model.compute) == ("bfloat16", "same")
+    assert not told(found, "bf16")
 
 
-def test_a_trained_adapter_goes_on(tmp_path: Path) -> None:
-    _, stage = imported(tmp_path, {**DPO, "adapter_name_or_path": "saves/sft"})
+def test_a_trained_adapter_goes_on_and_is_held_against_the_model_below_it(tmp_path: Path) -> None:
+    """There the reference is the policy with its adapter switched off, also where the adapter was trained before."""
+    config = {**DPO, "adapter_name_or_path": "saves/sft"}
+    _, stage = imported(tmp_path, config)
     assert stage.model.adapter is not None
-    assert stage.model.adapter.path == "saves/sft"
+    assert (stage.model.adapter.path, stage.reference.source) == ("saves/sft", "adapter_off")
+    assert imported(tmp_path, {**config, "pref_loss": "orpo"})[1].reference.source == "auto"
+    assert imported(tmp_path, {**config, "ref_model": "org/other"})[1].reference.source == "checkpoint"
 
 
 def test_data_sets_are_looked_up_in_dataset_info(tmp_path: Path) -> None:

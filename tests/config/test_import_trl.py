@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from attune.config.importers import import_config
+from attune.config.importers import Imported, import_config
 from attune.config.load import build_recipe
 from attune.core.errors import ConfigError
 from attune.core.record import MAIN, Group, Prompt, Response, Verdict
@@ -150,14 +150,15 @@ def test_weights_that_do_not_fit_the_losses_are_refused(tmp_path: Path, weights:
         ({"loss_type": "ipo"}, ("averages log-probabilities",)),
         ({"loss_type": "sigmoid", "gamma_beta_ratio": 0.5, "beta": 2.0}, ("gamma / beta", "1")),
         ({"reference_free": True}, ("reference_free",)),
-        ({"gradient_checkpointing": True}, ("gradient_checkpointing", "memory")),
-        ({"load_in_4bit": True}, ("load_in_4bit", "memory")),
-        ({"deepspeed": "zero3.json"}, ("deepspeed", "one process")),
+        ({"load_in_4bit": True}, ("load_in_4bit", "no adapter", "memory is larger")),
+        ({"deepspeed": "auto.json"}, ("deepspeed", "a stage that the file does not tell", "train.parallel=data")),
         ({"lr_scheduler_type": "inverse_sqrt"}, ("inverse_sqrt", "cosine")),
-        ({"optim": "paged_adamw_8bit"}, ("paged_adamw_8bit", "AdamW")),
+        ({"optim": "adafactor"}, ("adafactor", "AdamW with float32 moments")),
+        ({"optim": "adamw_8bit", "fsdp": "full_shard"}, ("adamw_8bit", "float32 moments", "train.parallel=data")),
         ({"warmup_steps": 100}, ("warmup_steps = 100",)),
-        ({"fp16": True}, ("float16", "bfloat16")),
-        ({"bf16": True}, ("float32 weights",)),
+        ({"fp16": True}, ("float16", "model.compute")),
+        ({"dtype": "float16"}, ("float16", "the weights are bfloat16")),
+        ({}, ("bf16 is not in the file", "model.compute is bfloat16 over float32 weights")),
         ({"truncation_mode": "keep_end"}, ("keep_end",)),
         ({"max_length": 512}, ("512 tokens limit prompt and response together",)),
         ({"dataset_config": "part"}, ("dataset_config", "part")),
@@ -193,6 +194,26 @@ def test_a_reference_that_is_synchronised_is_refreshed(tmp_path: Path, config: d
     assert told(found, "ref_model_mixup_alpha = 0.6") is (config == {"sync_ref_model": True})
 
 
+def test_a_reference_model_is_a_checkpoint_where_one_is_read(tmp_path: Path) -> None:
+    def reference(config: dict[str, Any]) -> tuple[Imported, tuple[str, str | None]]:
+        found, stage = imported(tmp_path, {**DPO, "ref_model": "org/other", **config})
+        return found, (stage.reference.source, stage.reference.path)
+
+    found, held = reference({})
+    assert held == ("checkpoint", "org/other")
+    assert not told(found, "ref_model")
+    assert reference({"ref_model": DPO["model_name_or_path"]})[1] == ("auto", None)
+    found, held = reference({"sync_ref_model": True})
+    assert held == ("refreshed", None)
+    assert told(found, "ref_model = 'org/other' is left out", "begins at the model itself")
+    found, stage = imported(tmp_path, {**DPO, "ref_model": "org/other", "label_smoothing": 0.0}, method="orpo")
+    assert stage.reference.source == "auto"
+    assert told(found, "ref_model = 'org/other' is left out", "orpo reads no reference")
+    bare = {"model_name_or_path": "m", "dataset_name": "d", "loss_type": "kto"}
+    assert imported(tmp_path, {**bare, "ref_model": "org/other"}, method="kto")[1].reference.path == "org/other"
+    assert imported(tmp_path, {**bare, "sync_ref_model": True}, method="kto")[1].reference.source == "refreshed"
+
+
 def test_a_jinja_template_becomes_the_models(tmp_path: Path) -> None:
     found, stage = imported(tmp_path, {**DPO, "chat_template_path": "turns.jinja"}, method="dpo")
     assert stage.model.chat == "turns.jinja"
@@ -206,8 +227,9 @@ def test_switches_may_be_words_as_in_older_yaml(tmp_path: Path) -> None:
     found = import_config(path)
     stage = build_recipe(found.recipe).stages[0]
     assert stage.model.trust_remote_code
+    assert stage.model.compute == "bfloat16"
     assert (stage.train.eval_every, stage.train.save_every) == (None, None)
-    assert told(found, "bf16 computes in bfloat16")
+    assert not told(found, "bf16")
     assert not told(found, "sync_ref_model")
     assert not told(found, "save_strategy")
 

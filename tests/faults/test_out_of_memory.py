@@ -21,7 +21,8 @@ from attune.training.engine import train
 from attune.training.microbatch import Budget
 from attune.training.room import out_of_memory
 from attune.training.source import Item, without
-from attune.training.update import Learner, means
+from attune.training.sums import means
+from attune.training.update import Learner
 from tests import tiny
 from tests.conftest import Tally
 from tests.training.helpers import Noise, dropping, gradient, items, learner, objective

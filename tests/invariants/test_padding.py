@@ -76,6 +76,21 @@ def test_what_stands_in_the_padding_is_never_read(architecture: str) -> None:
     assert torch.equal(first, second)
 
 
+def test_positions_end_where_their_frequencies_would_follow_the_company() -> None:
+    config = tiny.config("phi3")
+    half = config.hidden_size // config.num_attention_heads // 2
+    factors = {"short_factor": [1.0] * half, "long_factor": [4.0] * half, "rope_theta": 10000.0}
+    config.original_max_position_embeddings = 40
+    config.rope_parameters = {"rope_type": "longrope", "original_max_position_embeddings": 40, **factors}
+    from transformers import AutoModelForCausalLM
+
+    policy = CausalPolicy(AutoModelForCausalLM.from_config(config).eval(), tiny.tokenizer(chat="chatml"))
+    assert config.max_position_embeddings == 256
+    assert policy.max_positions == 40
+    group = Group(id="a", contexts={MAIN: Prompt(content="yes " * 40)}, responses=(Response(content="no"),))
+    assert "more tokens than the model's 40 positions" in policy.admit(group)[0]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_response_of_one_token_scores_right(layout: str) -> None:
     policy = tiny.policy("gpt2", layout=layout, chat=None)

@@ -102,9 +102,9 @@ def test_dropout_drops_the_same_weights_in_both_directions_and_keeps_the_mean() 
 @pytest.mark.parametrize("softcap", [None, 2.0])
 def test_the_way_of_the_gpu_sees_the_same(window: int | None, softcap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     # uncompiled, FlexAttention runs on a CPU as well, forward only
-    from torch.nn.attention.flex_attention import flex_attention
+    from torch.nn.attention import flex_attention
 
-    monkeypatch.setattr(attention, "_compiled", lambda: flex_attention)
+    monkeypatch.setattr(attention, "_compiled", lambda name: getattr(flex_attention, name))
     with torch.no_grad():
         given = [one.detach() for one in inputs()]
         got = attention._flex(*given, sights(), 0.35, window, softcap).transpose(1, 2)

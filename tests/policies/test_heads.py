@@ -159,6 +159,26 @@ def test_the_weight_s_gradient_can_go_straight_to_its_place(architecture: str, d
         assert (found[1][name] - gradient).norm() < limit * gradient.norm(), name
 
 
+@pytest.mark.parametrize("compute", ["weights", "autocast"])
+def test_a_reward_is_not_rounded_to_sixteen_bits(compute: str) -> None:
+    # states of 256 and a last one of 1, all weights 1: in bfloat16, 31 * 256 + 1 = 7937 would be 7936
+    policy = tiny.policy("llama", head="scalar", dtype=torch.bfloat16 if compute == "weights" else torch.float32)
+    torch.nn.init.ones_(policy.model.score.weight)
+    states = torch.full((2, 32), 256.0, dtype=torch.bfloat16)
+    states[:, -1] = 1
+    with torch.autocast("cpu", torch.bfloat16, enabled=compute == "autocast"):
+        assert policy.head.rewards(policy.model, states).tolist() == [7937.0, 7937.0]
+
+
+def test_large_logits_of_sixteen_bits_keep_the_head() -> None:
+    model = tiny.model("gpt2")
+    with torch.no_grad():
+        model.transformer.ln_f.weight.mul_(6)
+    model.to(torch.bfloat16)
+    assert model(torch.arange(8)[None]).logits.abs().max() > 32
+    assert isinstance(CausalPolicy(model, tiny.tokenizer()).head, TiledHead)
+
+
 def test_a_policy_compared_with_itself_is_no_distance_away() -> None:
     policy = tiny.policy("qwen2")
     policy.reading.reference = policy.fixed_rows

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
+from attune.cli.main import app
 from attune.core.errors import AttuneError, ConfigError, RunError
 from attune.policies.causal import load
 from attune.recipes.export import export, look_at
 from attune.recipes.run import run
 from attune.runs.directory import RunDirectory, write_atomic
+from attune.runs.provenance import provenance
 from attune.worlds.language import Built
 from tests import tiny
 
@@ -191,8 +195,6 @@ def test_the_card_says_what_the_run_knows(trained: Path, world: Built, tmp_path:
 
 def test_streamed_data_of_a_hub_and_a_chain_are_told(tmp_path: Path, trained: Path) -> None:
     """A stage of a chain: its base is where the chain began, comparisons of its model count, what was only partly met is said."""
-    from shutil import copytree
-
     chain = RunDirectory(tmp_path / "chain")
     copytree(trained, chain / "dpo")
     recipe = yaml.safe_load((chain / "dpo" / "recipe.yaml").read_text())
@@ -210,7 +212,7 @@ def test_streamed_data_of_a_hub_and_a_chain_are_told(tmp_path: Path, trained: Pa
     compared = {"title": "win rate over the start", "value": 0.625, "low": 0.51, "high": 0.73, "num": 80, "unit": "share"}
     RunDirectory(chain / "compare").write_json("evals.json", {"win_rate": compared})
     chain.write_json("stages.json", ["sft", "dpo", "compare"])
-    chain.write_json("provenance.json", stage_run.read_json("provenance.json"))
+    chain.write_json("provenance.json", {**stage_run.read_json("provenance.json"), "models": {"org/base": "hub"}})
     export(chain.path, tmp_path / "out")
     assert front(tmp_path / "out")["base_model"] == "org/base"
     assert front(tmp_path / "out")["datasets"] == ["org/set"]
@@ -233,6 +235,119 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(trained: Path, wo
         with pytest.raises(error, match=words):
             export(source, options.pop("to", tmp_path / "out"), **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken", "unfinished"]
+
+
+def test_of_a_chain_that_was_interrupted_no_earlier_stage_is_exported(tmp_path: Path, trained: Path) -> None:
+    """Neither once the last stage that trains has begun, nor before; a stage that only compares does not count."""
+    chain = RunDirectory(tmp_path / "chain")
+    copytree(trained, chain / "sft")
+    chain.write_json("stages.json", ["sft", "dpo", "compare"])
+    chain.write_json("provenance.json", {})
+    (stage,) = yaml.safe_load((trained / "recipe.yaml").read_text("utf-8"))["stages"]
+    stages = [{**stage, "name": name, "objectives": stage["objectives"] if name != "compare" else []} for name in ("sft", "dpo", "compare")]
+    for number in (0, 2):
+        chain.write_text(f"{stages[number]['name']}/recipe.yaml", yaml.safe_dump(stages[number]))
+    chain.write_text("recipe.yaml", yaml.safe_dump({"stages": stages}))
+    with pytest.raises(RunError, match=r"chain/dpo.*no trained model.*--resume"):
+        export(chain.path, tmp_path / "out")
+    (chain / "recipe.yaml").unlink()
+    dpo = RunDirectory(chain / "dpo")
+    dpo.write_text("recipe.yaml", yaml.safe_dump(stages[1]))
+    copytree(trained / "model", dpo.model)
+    with pytest.raises(RunError, match=r"chain/dpo.*no trained model.*--resume"):
+        export(chain.path, tmp_path / "out")
+    dpo.write_json("outcome.json", {"updates": 2})
+    export(chain.path, tmp_path / "out")
+    export(chain / "sft", tmp_path / "first")
+
+
+def test_a_base_is_named_only_where_the_run_saw_that_it_is_no_folder(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """models/base is a folder where the run was started and a hub's OWNER/NAME by its looks: the card is written elsewhere."""
+    (tmp_path / "start" / "models" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "start")
+    seen = provenance(seed=0, data=[], recipe_hash="", models=["models/base", "org/base"])["models"]
+    assert seen == {"models/base": "folder", "org/base": "hub"}
+    monkeypatch.chdir(tmp_path)
+    place = RunDirectory(copytree(trained, tmp_path / "run"))
+    recipe = yaml.safe_load((place / "recipe.yaml").read_text("utf-8"))
+    for number, (path, known, named, words) in enumerate(
+        (
+            ("models/base", seen, None, "from a local folder called `base`."),
+            ("org/base", seen, "org/base", "from `org/base`."),
+            ("org/base", {}, None, "from a model called `base`."),
+        )
+    ):
+        recipe["stages"][0]["model"]["path"] = path
+        place.write_text("recipe.yaml", yaml.safe_dump(recipe))
+        place.write_json("provenance.json", {**place.read_json("provenance.json"), "models": known})
+        export(place.path, tmp_path / f"out{number}")
+        assert front(tmp_path / f"out{number}").get("base_model") == named
+        text = (tmp_path / f"out{number}" / "README.md").read_text("utf-8")
+        assert words in text and "models/base" not in text
+
+
+def test_no_path_of_data_and_no_setting_of_nothing_is_in_the_card(tmp_path: Path, trained: Path) -> None:
+    place = RunDirectory(copytree(trained, tmp_path / "run"))
+    data = place.read_json("data.json")
+    held = {**data["train"], "sources": ["held out by prompt"]}
+    place.write_json("data.json", {**data, "train": {**data["train"], "sources": ["/home/ada/my secret plans/pairs.jsonl"]}, "eval": held})
+    export(place.path, tmp_path / "dpo")
+    text = (tmp_path / "dpo" / "README.md").read_text("utf-8")
+    assert "  - `pairs.jsonl`" in text and "  - held out by prompt" in text and "secret" not in text
+    assert "| `reference.source` | auto |" in text
+    recipe = yaml.safe_load((place / "recipe.yaml").read_text("utf-8"))
+    recipe["stages"][0]["objectives"] = [{"name": "sft", "weight": 1.0, "params": {}}]
+    place.write_text("recipe.yaml", yaml.safe_dump(recipe))
+    export(place.path, tmp_path / "sft")
+    assert "reference.source" not in (tmp_path / "sft" / "README.md").read_text("utf-8"), "it reads none"
+
+
+OWN = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_code_of_its_own_runs_when_it_is_allowed(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    policy, place = tiny.policy("llama"), tmp_path / "coded"
+    policy.save(str(place))
+    (place / "own.py").write_text(OWN, "utf-8")
+    config = json.loads((place / "config.json").read_text("utf-8"))
+    named = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
+    (place / "config.json").write_text(json.dumps({**config, "model_type": "own", "architectures": ["OwnForCausalLM"], "auto_map": named}), "utf-8")
+    with pytest.raises(AttuneError, match="trust_remote_code"):
+        export(place, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert "comes with code of its own" in export(place, tmp_path / "out", trust_remote_code=True)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", trust_remote_code=True).eval()
+    assert torch.equal(logits(model, [3, 5, 8]), logits(policy.module, [3, 5, 8]))
+
+
+def test_a_run_from_a_relative_folder_names_no_base(tmp_path: Path, world: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "start" / "models").mkdir(parents=True)
+    copytree(world.model, tmp_path / "start" / "models" / "base")
+    monkeypatch.chdir(tmp_path / "start")
+    run("dpo", ["model.path=models/base", f"data.train={world.preferences}", *FEW], directory=tmp_path / "run", quiet=True)
+    monkeypatch.chdir(tmp_path)
+    export(tmp_path / "run", tmp_path / "out")
+    assert "base_model" not in front(tmp_path / "out")
+    assert "from a local folder called `base`." in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+def test_a_folder_that_is_not_there_is_not_looked_for_on_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, ["export", "./runs/dpoo", "--to", "out"])
+    assert isinstance(said.exception, AttuneError)
+    assert "no folder with a model (got './runs/dpoo')" in str(said.exception)
 
 
 def test_a_shard_that_lacks_and_a_stop_token_that_lacks_are_found(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,12 @@ from typer.testing import CliRunner
 
 from attune.cli.main import app
 from attune.recipes.advice import advice, render
+from attune.recipes.dry import dry_run
 from attune.recipes.profile import Profile, _modules, _parts_timed, profile
+from attune.recipes.train_stage import prepare
+from attune.training import memory
+from attune.training.stopwatch import Stopwatch
+from attune.training.update import Learner
 from attune.worlds.language import Built
 from tests import tiny
 from tests.training.helpers import gradient, items, learner
@@ -36,6 +42,67 @@ def test_the_parts_make_up_the_time_and_the_counts_are_those_of_the_updates(worl
     assert plain.repeated == plain.repeated_plain > 1.3
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["reference.cache=off"],
+        ["reference.source=ema", "reference.decay=0.9"],
+        ["objectives=[{name: kto}]", "data.signal=win_lose", "train.tokens_per_pass=90"],
+    ],
+)
+def test_what_a_reference_and_a_second_pass_compute_is_counted_once(more: list[str], world: Built) -> None:
+    """A reference runs the model among the data, KTO in several passes once more in the backward pass: no part may hold that a second time."""
+    (found,) = profile("dpo", overrides(world, *more), updates=2)
+    assert found.settings["reference_anew"]
+    assert sum(found.times.values()) == pytest.approx(found.seconds, rel=0.02)
+
+
+def test_where_passes_cannot_be_measured_a_dry_run_says_so(world: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_ANEW", tmp_path / "nowhere" / "clear_refs")
+    said = dry_run("dpo", overrides(world), None).splitlines()
+    (line,) = [line for line in said if "memory, about" in line]
+    assert "GiB and what passes take, which is unknown: program" in line and "largest pass" not in line
+    assert f"#   unknown: {memory.UNKNOWN}" in said
+
+
+def test_hooks_add_to_the_phase_that_runs() -> None:
+    """Outside of forward and backward to none; what runs in the backward phase is no forward pass."""
+    policy, clock = tiny.policy(), Stopwatch(torch.device("cpu"))
+    batch = items(2)
+    encoded = policy.collate([item.group for item in batch], tiny.rows([item.group for item in batch]))
+    with _parts_timed(policy.module, clock) as parts, torch.no_grad():
+        with clock("data"):
+            policy.outputs(encoded, ["logp"])
+        policy.outputs(encoded, ["logp"])
+        assert not parts
+        with clock("backward"):
+            policy.outputs(encoded, ["logp"])
+        assert parts.keys() == {"backward model", "backward attention", "backward mlp"}
+
+
+def test_what_is_profiled_trains_as_the_run_does(world: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same annotators have numbers, and the same balance pulls."""
+    said: list[dict[str, Any]] = []
+    balance: Any = object()
+
+    class Noting(Learner):
+        def __init__(self, *args: Any, **how: Any) -> None:
+            said.append(how)
+            super().__init__(*args, **{**how, "balance": None})
+
+    def balanced(*args: Any, **how: Any) -> Any:
+        prepared = prepare(*args, **how)
+        prepared.learner.balance = balance
+        return prepared
+
+    monkeypatch.setattr("attune.recipes.profile.Learner", Noting)
+    monkeypatch.setattr("attune.recipes.profile.prepare", balanced)
+    profile("dpo", overrides(world), updates=1)
+    (how,) = said
+    assert how["balance"] is balance
+    assert how["annotators"] == {"ada": 1, "ben": 2, "cleo": 3}
+
+
 def _policy_parameters(world: Built) -> list[torch.Tensor]:
     from attune.policies.causal import load
 
@@ -57,9 +124,10 @@ def test_the_command_prints_a_table_or_json_and_writes_nothing(world: Built, tmp
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen2", "gemma2"])
 def test_hooks_find_the_parts_of_each_family_and_change_no_gradient(architecture: str) -> None:
     policy, batch = tiny.policy(architecture), items(3)
-    before, _ = gradient(learner(policy, ["dpo"]), batch)
-    with _parts_timed(policy.module, torch.device("cpu")) as parts:
-        during, _ = gradient(learner(policy, ["dpo"]), batch)
+    made = learner(policy, ["dpo"])
+    before, _ = gradient(made, batch)
+    with _parts_timed(policy.module, made.clock) as parts:
+        during, _ = gradient(made, batch)
     assert torch.equal(before, during)
     kinds = [kind for kind, _ in _modules(policy.module)]
     layers = policy.model.config.num_hidden_layers
@@ -103,7 +171,7 @@ QUIET = Profile(
 
 def test_where_nothing_stands_out_that_is_said() -> None:
     assert advice(QUIET) == ["nothing stands out: the time goes into the model's own products"]
-    assert "50 %" in render(QUIET) or "50%" in render(QUIET)
+    assert "model flops utilisation 50% of the 1 Tflop/s that a large product reaches here (cpu)" in render(QUIET)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +14,15 @@ from torch import Tensor
 
 from attune.config.recipe import OptimConfig
 from attune.training import memory
-from attune.training.memory import Curve, available, chosen, generous, measured, standing
+from attune.training.memory import UNKNOWN, Curve, available, chosen, estimate, gauge, generous, measured, standing
 from attune.training.microbatch import Budget
 from attune.training.stopwatch import Stopwatch, Work
 from tests import tiny
-from tests.training.helpers import items
+from tests.training.helpers import items, learner
 
 MIB = 2**20
+
+measurable = pytest.mark.skipif(gauge(torch.device("cpu")) is None, reason=UNKNOWN)
 
 
 def test_what_stands_by_hand() -> None:
@@ -61,10 +65,12 @@ class Hungry:
         return {"logp": self.module.weight.sum() + 0.0 * float(held[0])}
 
 
+@measurable
 def test_a_pass_is_measured_to_what_it_takes() -> None:
     """A quarter of a MiB a token, from 256 tokens on: 64 MiB and twice that are seen within a tenth."""
     policy: Any = Hungry(MIB // 4)
     curve = measured(policy, items(20, k=2), ["logp"], roles=("main",), most=512)
+    assert curve is not None
     assert [tokens >= 256 for tokens, _ in curve.points] == [True] * len(curve.points)
     assert len(curve.points) >= 2
     for tokens, taken in curve.points:
@@ -72,14 +78,17 @@ def test_a_pass_is_measured_to_what_it_takes() -> None:
     assert all(parameter.grad is None for parameter in policy.module.parameters())
 
 
+@measurable
 def test_measuring_stops_where_memory_does_and_leaves_generators_alone() -> None:
     policy: Any = Hungry(MIB // 4)
     state = torch.get_rng_state()
     curve = measured(policy, items(40, k=2), ["logp"], roles=("main",), most=10**6, room=100 * MIB)
+    assert curve is not None
     assert len(curve.points) == 1, "the next one would take 128 MiB"
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@measurable
 def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ample memory: the most that is useful, nothing measured; scarce: what fits into the share of it that is planned with."""
     how: dict[str, Any] = {"roles": ("main",), "optim": OptimConfig()}
@@ -92,6 +101,24 @@ def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert budget.tokens == pytest.approx(0.85 * 100 * 4, rel=0.1)
     assert budget.limit == pytest.approx(100 * 4, rel=0.1)
     assert "tokens a pass" in why
+
+
+def test_where_a_pass_cannot_be_measured_nothing_is_taken_for_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system refuses to forget its mark: the choice rests on the generous guess (100 MiB at 85 %, less what stands, at one MiB a token)."""
+    monkeypatch.setattr(memory, "_ANEW", tmp_path / "nowhere" / "clear_refs")
+    monkeypatch.setattr(memory, "available", lambda device: 100 * MIB)
+    monkeypatch.setattr(memory, "generous", lambda module: MIB)
+    hungry: Any = Hungry(MIB // 4)
+    assert gauge(torch.device("cpu")) is None
+    assert measured(hungry, items(20, k=2), ["logp"], roles=("main",), most=512) is None
+    budget, why = chosen(hungry, items(40, k=2), ["logp"], roles=("main",), optim=OptimConfig())
+    assert budget == Budget(84)
+    assert why.startswith("84 tokens a pass: ") and UNKNOWN in why
+    found, _ = estimate(learner(tiny.policy(), ["dpo"]), [items(2)], OptimConfig())
+    assert found.unknown == UNKNOWN
+    assert not [name for name in found.parts if "pass" in name]
+    stands = standing(tiny.policy().module, OptimConfig())
+    assert {name: found.parts[name] for name in stands} == stands
 
 
 def test_no_pass_takes_what_a_generous_guess_says() -> None:
@@ -114,8 +141,25 @@ def test_no_pass_takes_what_a_generous_guess_says() -> None:
         assert taken < 0.7 * policy.size(groups, rows).tokens * generous(policy.module), architecture
 
 
-def test_memory_of_this_machine_is_a_sensible_number() -> None:
-    assert 2**24 < available(torch.device("cpu")) < 2**50
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable: 4000 kB\n"}, 4_096_000),
+        ({"proc/meminfo": "MemAvailable: 4000 kB", "sys/fs/cgroup/memory.max": "5000\n", "sys/fs/cgroup/memory.current": "2000\n"}, 3000),
+        ({"proc/meminfo": "MemAvailable: 2 kB", "sys/fs/cgroup/memory.max": "9000", "sys/fs/cgroup/memory.current": "2000"}, 2048),
+        ({"proc/meminfo": "MemAvailable: 4000 kB", "sys/fs/cgroup/memory.max": "max\n", "sys/fs/cgroup/memory.current": "2000\n"}, 4_096_000),
+        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": "700", "sys/fs/cgroup/memory/memory.usage_in_bytes": "100"}, 600),
+        ({"sys/fs/cgroup/memory.max": "100", "sys/fs/cgroup/memory.current": "300"}, 0),
+        ({}, 4096 * 50),
+    ],
+)
+def test_what_can_be_had_is_the_least_that_machine_and_container_say(files: dict[str, str], free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    monkeypatch.setattr(memory, "Path", lambda *parts: tmp_path.joinpath(*(part.lstrip("/") for part in parts)))
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 50}.get)
+    assert available(torch.device("cpu")) == free
 
 
 def test_flops_by_hand() -> None:
@@ -137,7 +181,9 @@ def test_phases_add_up() -> None:
     clock = Stopwatch(torch.device("cpu"))
     clock.start()
     with clock("forward"):
+        during = clock.running
         torch.ones(300, 300) @ torch.ones(300, 300)
+    assert (during, clock.running) == ("forward", None)
     with clock("forward"), torch.no_grad():
         torch.ones(300, 300) @ torch.ones(300, 300)
     numbers = clock.numbers(tokens=100.0, flops=50.0, peak=1e9)

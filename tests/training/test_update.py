@@ -12,7 +12,8 @@ from attune.core.errors import RunError
 from attune.core.signal import Signal
 from attune.core.spec import Conventions, Paper, Spec
 from attune.training.source import Item
-from attune.training.update import Learner, Objective, means
+from attune.training.sums import means
+from attune.training.update import Learner, Objective
 from tests import tiny
 from tests.training.helpers import EVERYTHING, Noise, dropping, gradient, items, learner, objective
 

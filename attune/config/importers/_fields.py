@@ -25,22 +25,14 @@ class Imported:
 _SILENT = re.compile(
     "^(logging_|log_|dataloader_|dataset_num_proc|preprocessing_|push_to_hub|hub_|overwrite_|ddp_|include_|report_to|run_name|output_dir|do_|env$|plot_loss"
     "|save_only_model|save_safetensors|save_strategy|remove_unused_columns|per_device_eval_batch_size|eval_accumulation_steps|disable_tqdm|attn_implementation"
-    "|use_flash_attention_2|flash_attn|precompute_ref|padding_|pad_|label_pad_token_id|padding_free|activation_offloading|torch_compile|tf32|resume_from_checkpoint"
+    "|use_flash_attention_2|flash_attn|precompute_ref|padding_|pad_|label_pad_token_id|padding_free|torch_compile|tf32|resume_from_checkpoint"
     "|gradient_checkpointing_kwargs|use_liger_kernel|enable_liger_kernel|optim_target|seed$|is_encoder_decoder|dataset_test_split|test_split|cache_dir|eval_on_start)"
 )
 
 _REASONS = {
-    "gradient_checkpointing": "activations are kept, so memory is larger; no number changes",
-    "sync_ref_model": "the reference moves only under dpo there; set reference.source=refreshed",
+    "sync_ref_model": "the reference moves only under dpo and kto there",
     "reference_free": "the reference is used here; simpo and orpo are the objectives without one",
-    "ref_model": "the reference is the model at the start of this stage",
     "ref_model_adapters": "the reference is the model at the start of this stage",
-    "load_in_4bit": "weights are loaded whole in model.dtype, so memory is larger",
-    "load_in_8bit": "weights are loaded whole in model.dtype, so memory is larger",
-    "quantization_bit": "weights are loaded whole in model.dtype, so memory is larger",
-    "deepspeed": "this version trains in one process; the update stays the same",
-    "fsdp": "this version trains in one process; the update stays the same",
-    "fsdp_config": "this version trains in one process; the update stays the same",
     "packing": "no padding is computed here, and a response never sees another one's text",
     "neat_packing": "no padding is computed here, and a response never sees another one's text",
     "ld_alpha": "no weighting of the longer response's tail; beta acts on all tokens",
@@ -56,9 +48,7 @@ _REASONS = {
 }
 """Why a key has no counterpart, or what happens in its place."""
 
-_OF_THE_LOSS = frozenset(
-    {"sync_ref_model", "reference_free", "ref_model", "ref_model_adapters", "ld_alpha", "use_weighting", "pref_bco_weight", "train_on_prompt"}
-)
+_OF_THE_LOSS = frozenset({"sync_ref_model", "reference_free", "ref_model_adapters", "ld_alpha", "use_weighting", "pref_bco_weight", "train_on_prompt"})
 """Keys that change what is minimised: their notes come first."""
 
 _WORDS = {"yes": True, "on": True, "no": False, "off": False}
@@ -112,7 +102,7 @@ class Fields:
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Returns whether something is switched on."""
-        value = _plain(self.take(name))
+        value = plain(self.take(name))
         if value is not None and not isinstance(value, bool):
             raise self.wrong(name, value, "true or false")
         return default if value is None else value
@@ -138,7 +128,7 @@ class Fields:
 
     def finish(self, recipe: dict[str, Any]) -> Imported:
         """Returns the recipe with all notes: every key that was not used, what was said on the way, and what was assumed; of the loss first."""
-        unused = {name: value for name, value in self.raw.items() if name not in self._used and _plain(value) and not _SILENT.match(name)}
+        unused = {name: value for name, value in self.raw.items() if name not in self._used and plain(value) and not _SILENT.match(name)}
         told = {name: f"not carried over: {name} = {shorten(value)}: {_REASONS.get(name, 'there is no such setting here')}" for name, value in unused.items()}
         first = [note for name, note in told.items() if name in _OF_THE_LOSS]
         notes = [*first, *self.notes, *(note for name, note in told.items() if name not in _OF_THE_LOSS)]
@@ -148,6 +138,6 @@ class Fields:
         return Imported(recipe, tuple(notes))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Returns a switch that is written as a word as what it means, anything else as it is."""
     return _WORDS.get(value.lower(), value) if isinstance(value, str) else value

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+from attune.config.importers import _machine
 from attune.config.importers._fields import Fields
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant", "cosine_with_min_lr": "cosine"}
-_ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
 _TRACKERS = ("trackio", "tensorboard", "wandb")
 _SAVE_STEPS, _SEED = 500, 42  # transformers' defaults
+_REFERRING = frozenset({"dpo", "ipo_mean", "kto"})
+"""Those of the objectives below that read a reference."""
 
 
 def name(fields: Fields) -> str:
@@ -50,21 +52,39 @@ def signal(name: str, *, imitated: bool) -> Any:
     return [{"name": name}, {"name": "demonstrations", "params": good}]
 
 
-def optim(fields: Fields, *, lr: float) -> dict[str, Any]:
+def reference(fields: Fields, *, model: str, objective: str, base: bool = False) -> dict[str, Any]:
+    """Returns the section `reference` where it is not what `auto` takes.
+
+    Args:
+        fields: the configuration.
+        model: the path of the model that is trained.
+        objective: the main one; where it reads no reference, a model named for it is left out with a note.
+        base: whether the peer's reference, where the file names none, is the model below an adapter that is trained on.
+    """
+    path = fields.text("ref_model")
+    if objective not in _REFERRING:
+        if path is not None:
+            fields.notes.append(f"ref_model = {path!r} is left out: the objective {objective} reads no reference")
+        return {}
+    if path not in (None, model):
+        return {"reference": {"source": "checkpoint", "path": path}}
+    return {"reference": {"source": "adapter_off"}} if base else {}
+
+
+def optim(fields: Fields, *, lr: float, sharded: bool) -> dict[str, Any]:
     """Returns the section `optim`.
 
     Args:
         fields: the configuration.
         lr: the peer's default learning rate for this method.
+        sharded: whether weights are sharded over processes here.
     """
     schedule = fields.text("lr_scheduler_type") or "linear"
     if schedule not in _SCHEDULES:
         fields.notes.append(f"lr_scheduler_type = {schedule!r} does not exist here; cosine is used")
     clip = fields.number("max_grad_norm", default=1.0)
-    optimiser = fields.text("optim") or "adamw_torch"
-    if optimiser not in _ADAMW:
-        fields.notes.append(f"optim = {optimiser!r} does not exist here; AdamW with float32 moments is used")
     return {
+        "name": _machine.optimiser(fields, sharded=sharded),
         "lr": fields.number("learning_rate", default=lr),
         "schedule": _SCHEDULES.get(schedule, "cosine"),
         "warmup": 0.0 if schedule == "constant" else _warmup(fields),
@@ -98,12 +118,13 @@ def _floor(fields: Fields, schedule: str) -> float:
     return 0.0
 
 
-def train(fields: Fields, *, dropout: bool) -> dict[str, Any]:
+def train(fields: Fields, *, dropout: bool, quantized: bool) -> dict[str, Any]:
     """Returns the section `train`.
 
     Args:
         fields: the configuration.
         dropout: whether dropout acts in the peer's trainer.
+        quantized: whether weights are held in few bits here.
     """
     per_pass = fields.whole("per_device_train_batch_size", default=8)
     assert per_pass is not None
@@ -119,6 +140,8 @@ def train(fields: Fields, *, dropout: bool) -> dict[str, Any]:
         "groups_per_update": per_pass * passes,
         "dropout": dropout,
         "keep_last": fields.whole("save_total_limit") or 2,
+        "parallel": _machine.parallel(fields, quantized=quantized),
+        "activations": _machine.activations(fields),
     }
     if updates and updates > 0:
         found["updates"] = updates
@@ -151,27 +174,6 @@ def evaluates(fields: Fields, found: dict[str, Any]) -> bool:
 def seed(fields: Fields) -> int:
     """Returns the seed; equal seeds do not mean equal draws in another program."""
     return fields.whole("seed", default=_SEED) or 0
-
-
-def dtype(fields: Fields, *, half: bool) -> str:
-    """Returns the type of the weights.
-
-    Args:
-        fields: the configuration.
-        half: whether the peer loads weights in the half precision that its bf16 or fp16 flag names; otherwise it computes in it from float32 weights.
-    """
-    said, bf16, fp16 = fields.text("dtype", "torch_dtype"), fields.flag("bf16"), fields.flag("fp16")
-    if said == "float16" or fp16:
-        fields.notes.append("float16 does not exist here; the weights are bfloat16, which needs no loss scaling")
-        return "bfloat16"
-    if said == "bfloat16" or (bf16 and half):
-        return "bfloat16"
-    if said == "auto":
-        fields.notes.append("dtype = 'auto' means the checkpoint's own type there; here the weights are bfloat16, set model.dtype if that is not it")
-        return "bfloat16"
-    if bf16:
-        fields.notes.append("bf16 computes in bfloat16 from float32 weights there; here weights and computation have one type, and float32 is kept")
-    return "float32"
 
 
 def adapter(fields: Fields, *, rank: int, alpha: float, dropout: float, targets: Any, acts: bool) -> dict[str, Any]:

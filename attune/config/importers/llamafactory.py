@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attune.config.importers import _trainer
+from attune.config.importers import _machine, _trainer
 from attune.config.importers._fields import Fields, Imported
 from attune.core.errors import ConfigError
 
@@ -34,7 +34,8 @@ def recipe(fields: Fields, method: str | None) -> Imported:
         raise fields.wrong("finetuning_type", kind, "lora, full")
     acts = stage in ("sft", "rm")
     objectives = _objectives(fields, stage)
-    train = _trainer.train(fields, dropout=acts)
+    held = _machine.quantize(fields, adapted=kind == "lora")
+    train = _trainer.train(fields, dropout=acts, quantized=bool(held))
     if (balance := fields.number("moe_aux_loss_coef")) is not None:
         train["balance_experts"] = balance
     evaluated = _trainer.evaluates(fields, train)
@@ -42,14 +43,15 @@ def recipe(fields: Fields, method: str | None) -> Imported:
     model: dict[str, Any] = {
         "path": path,
         "head": "scalar" if stage == "rm" else "lm",
-        "dtype": "bfloat16" if pure else _trainer.dtype(fields, half=kind == "lora"),
+        **_machine.precision(fields, half=kind == "lora" or pure),
+        **({"dtype": "bfloat16"} if pure else {}),
+        **held,
         "trust_remote_code": fields.flag("trust_remote_code"),
         **_trainer.lengths(fields, total=fields.whole("cutoff_len", default=2048), prompt=None, response=None, overlong="cut"),
     }
     if kind == "lora":
         model["adapter"] = _adapter(fields, acts=acts)
-    reference = fields.text("ref_model")
-    held = {"reference": {"source": "checkpoint", "path": reference}} if reference not in (None, path) and stage in ("dpo", "kto") else {}
+    continued = "path" in model.get("adapter", ())
     return fields.finish(
         {
             "name": _trainer.name(fields),
@@ -57,8 +59,8 @@ def recipe(fields: Fields, method: str | None) -> Imported:
             "model": model,
             "data": _data(fields, stage, evaluated=evaluated, imitated=len(objectives) > 1),
             "objectives": objectives,
-            **held,
-            "optim": _trainer.optim(fields, lr=_LR),
+            **_trainer.reference(fields, model=path, objective=objectives[0]["name"], base=continued),
+            "optim": _trainer.optim(fields, lr=_LR, sharded=train["parallel"] == "fsdp"),
             "train": train,
         }
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attune.config.importers import _trainer
+from attune.config.importers import _machine, _trainer
 from attune.config.importers._fields import Fields, Imported
 from attune.core.errors import ConfigError
 
@@ -47,12 +47,14 @@ def recipe(fields: Fields, method: str | None) -> Imported:
     path = fields.text("model_name_or_path")
     if path is None:
         raise ConfigError("a required field is missing", file=str(fields.file), field="model_name_or_path")
-    train = _trainer.train(fields, dropout=not drops)
+    held = _machine.quantize(fields, adapted=fields.flag("use_peft"))
+    train = _trainer.train(fields, dropout=not drops, quantized=bool(held))
     evaluated = _trainer.evaluates(fields, train)
     model: dict[str, Any] = {
         "path": path,
         "head": "scalar" if kind == "reward" else "lm",
-        "dtype": _trainer.dtype(fields, half=False),
+        **_machine.precision(fields, half=False, default=True),
+        **held,
         "trust_remote_code": fields.flag("trust_remote_code"),
         **_chat(fields),
         **_lengths(fields, kind),
@@ -69,18 +71,21 @@ def recipe(fields: Fields, method: str | None) -> Imported:
             "model": model,
             "data": _data(fields, kind, evaluated=evaluated, imitated=len(objectives) > 1),
             "objectives": objectives,
-            **_reference(fields, kind),
-            "optim": _trainer.optim(fields, lr=_LR[kind]),
+            **_reference(fields, kind, model=path, objective=objectives[0]["name"]),
+            "optim": _trainer.optim(fields, lr=_LR[kind], sharded=train["parallel"] == "fsdp"),
             "train": train,
         }
     )
 
 
-def _reference(fields: Fields, kind: str) -> dict[str, Any]:
-    """Returns the section `reference` where the file asks for a reference that moves (TR-DPO)."""
-    if kind != "dpo" or not fields.flag("sync_ref_model"):
+def _reference(fields: Fields, kind: str, *, model: str, objective: str) -> dict[str, Any]:
+    """Returns the section `reference` where the file asks for one that moves (TR-DPO), or names a model."""
+    if kind not in ("dpo", "kto") or not fields.flag("sync_ref_model"):
         fields.take("ref_model_mixup_alpha", "ref_model_sync_steps")  # without sync_ref_model they do nothing
-        return {}
+        return _trainer.reference(fields, model=model, objective=objective)
+    start = fields.text("ref_model")
+    if start not in (None, model):
+        fields.notes.append(f"ref_model = {start!r} is left out: a reference that moves begins at the model itself here")
     alpha, every = fields.number("ref_model_mixup_alpha", default=0.6), fields.whole("ref_model_sync_steps", default=512)
     return {"reference": {"source": "refreshed", "alpha": alpha, "every": every}}
 
