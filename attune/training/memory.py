@@ -17,6 +17,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from attune.config.recipe import OptimConfig
+from attune.core.errors import ConfigError
 from attune.core.protocols import Policy, Row, Size
 from attune.core.record import Group
 from attune.training.adamw import BLOCK, SMALLEST, apart
@@ -274,12 +275,19 @@ def chosen(
         optim: tells what the optimiser holds.
         beside: bytes that something else will hold, a reference's weights.
         world: the processes of the run; the one with the least memory decides.
+
+    Raises:
+        ConfigError: there is no room for any pass.
     """
     device = next(policy.module.parameters()).device
     stands = standing(policy.module, optim)
     per_device = world.size if device.type == "cpu" else 1  # processes on one machine share its memory
     there = min(world.gathered(MARGIN * available(device) / per_device))
     room = there - stands["gradients"] - stands["optimiser"] - beside
+    if room <= 0:
+        needed = (stands["gradients"] + stands["optimiser"] + beside) / 2**30
+        mend = "train an adapter (model.adapter), 8-bit moments (optim.name=adamw8bit), offload on a GPU, or a smaller model"
+        raise ConfigError("gradients and moments outgrow memory", field="train", value=f"{needed:.2f} GiB", allowed=f"{there / 2**30:.2f} GiB", mend=mend)
     most = MOST_TOKENS[device.type]
     looked = items[:_LOOKED_AT]
     groups = [item.group for item in looked]

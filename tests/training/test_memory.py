@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from attune.config.recipe import OptimConfig
+from attune.core.errors import ConfigError
 from attune.training import memory
 from attune.training.memory import UNKNOWN, Curve, available, chosen, estimate, gauge, generous, measured, standing
 from attune.training.microbatch import Budget
@@ -192,3 +193,10 @@ def test_phases_add_up() -> None:
     assert numbers["tokens_per_second"] * numbers["seconds"] == pytest.approx(100.0)
     assert numbers["mfu"] * numbers["seconds"] == pytest.approx(50.0 / 1e9)
     assert "mfu" not in clock.numbers(tokens=1.0, flops=1.0, peak=0.0)
+
+
+def test_a_model_whose_gradients_and_moments_outgrow_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    stands = memory.standing(tiny.policy().module, OptimConfig())
+    monkeypatch.setattr(memory, "available", lambda device: stands["gradients"] / memory.MARGIN)  # and nothing for the moments
+    with pytest.raises(ConfigError, match=r"gradients and moments outgrow memory .*model\.adapter"):
+        chosen(tiny.policy(), items(3), ["logp"], roles=("main",), optim=OptimConfig())
