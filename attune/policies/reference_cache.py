@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attune.core.errors import RunError
+from attune.runs.directory import sync
 
 MIN_ROWS, MAX_ROWS = 1024, 65536
 """Rows after which a shard is written: at least, at most; in between a sixteenth of all rows, so that shards stay few and a crash loses little."""
@@ -219,10 +220,10 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(build(self._new).tensors(), aside, metadata={"identity": self._identity})
-            _sync(aside)
+            sync(aside)
             if not _linked(aside, folder / f"{number:08d}.safetensors"):
                 return False
-            _sync(folder)
+            sync(folder)
         except (OSError, SafetensorError) as error:
             why = getattr(error, "strerror", None) or error
             raise RunError(f"cannot write cached log-probabilities: {why}", file=str(folder), mend="reference.cache=memory writes none") from error
@@ -263,11 +264,3 @@ def _linked(source: Path, target: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -176,3 +176,12 @@ def _writing(path: Path) -> Iterator[None]:
         if not _REFUSED.search(str(error)):
             raise
         raise RunError(f"cannot write: {error}", file=str(path)) from error
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -31,6 +31,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from attune.core.errors import RunError
+from attune.runs.directory import sync
 from attune.training.distributed import SINGLE, World
 
 Tables = Mapping[str, Mapping[str, Tensor]]
@@ -285,7 +286,7 @@ def _write_table(folder: Path, table: str, tensors: Mapping[str, Tensor], world:
             own[name], places[name] = tensor.detach().contiguous(), (file, 0, tensor.shape[0] if tensor.ndim else 0)
     if own or world.main:
         save_file(own, folder / file)
-        _sync(folder / file)
+        sync(folder / file)
     return places
 
 
@@ -303,10 +304,10 @@ def _finish(aside: Path, target: Path, said: dict[str, Any]) -> None:
     """Writes state.json over the files that are there, and puts the checkpoint in its place."""
     files = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
     (aside / "state.json").write_text(json.dumps({**said, "files": files}), "utf-8")
-    _sync(aside / "state.json")
+    sync(aside / "state.json")
     shutil.rmtree(target, ignore_errors=True)
     os.replace(aside, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 @contextmanager
@@ -315,11 +316,3 @@ def _writing(target: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise RunError(f"cannot write a checkpoint: {getattr(error, 'strerror', None) or error}", file=str(target)) from error
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
